@@ -1,0 +1,1 @@
+"""The middle floor: what exists, one module per lineage stage."""

@@ -1,0 +1,58 @@
+"""Group `classifiers`: one asset per recipe, one partition per seed.
+
+A recipe is an asset of its own, not a partition of one big asset, for two reasons: Dagster keeps one code version per
+asset, so that only this makes an edit of one recipe stale exactly that recipe; and a recipe depends on just the data
+that it mixes (a real-only recipe does not wait for the generator).
+"""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from assets.steps import Steps, op
+from ops.train.recipe import Recipe
+
+
+def classifier(
+    section: str, name: str, recipe: Recipe, seeds: dg.PartitionsDefinition, group: str
+) -> dg.AssetsDefinition:
+    """Return the asset `<section>/<name>`: the classifier that `recipe` trains, one per seed."""
+    synthetic = [dg.AssetKey("synthetic_shards")] if recipe.uses_synthetic else []
+    initial = [] if recipe.initialisation == "scratch" else [dg.AssetKey(["classifier", recipe.initialisation])]
+
+    @dg.asset(
+        key=[section, name],
+        group_name=group,
+        deps=[dg.AssetKey("real_shards"), *synthetic, *initial],
+        partitions_def=seeds,
+        kinds={"pytorch"},
+        metadata=op("ops.train.loop", params=f"{section}.recipes.{name}", training=True),
+        description=f"{recipe.description or 'A classifier.'} Threat: {recipe.threat}; loss: {recipe.loss}.",
+    )
+    def train(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        from ops.train.loop import train_classifier
+
+        with steps.begin(context) as step:
+            summary = train_classifier(
+                step.config(Recipe),
+                name,
+                step.parent("real_shards"),
+                step.parent("synthetic_shards") if synthetic else None,
+                step.parent(initial[0].to_user_string()) if initial else None,
+                step.seed,
+                step.out,
+                step.scratch,
+                step.cache,
+                step.device,
+                step,
+            )
+            return step.finish(summary)
+
+    return train
+
+
+def classifier_assets(
+    section: str, recipes: dict[str, Recipe], seeds: dg.PartitionsDefinition, group: str
+) -> Iterable[dg.AssetsDefinition]:
+    """Return one asset per recipe of `section`."""
+    return [classifier(section, name, recipe, seeds, group) for name, recipe in recipes.items()]

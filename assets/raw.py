@@ -1,0 +1,38 @@
+"""Group `raw`: the images as they came, and the table that describes them."""
+
+import dagster as dg
+
+from assets.steps import Steps, op
+
+
+def raw_assets(dataset: str) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Return the assets of this group; `dataset` is the folder of raw files, relative to the project."""
+    source = dg.AssetSpec(
+        dataset.split("/"),
+        group_name="raw",
+        description="Raw files, versioned by `data.dvc`; `dvc pull` brings them.",
+        kinds={"dvc"},
+    )
+
+    @dg.asset(group_name="raw", deps=[source.key], kinds={"webdataset"}, metadata=op("ops.data.sources"))
+    def raw_images(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """Every image of the dataset that decodes, as WebDataset shards; the others are in quarantine and counted."""
+        from ops.data.config import RawImagesConfig
+        from ops.data.sources import ingest_images
+
+        with steps.begin(context) as step:
+            summary = ingest_images(step.config(RawImagesConfig), step.parent(dataset), step.out, step)
+            return step.finish(summary)
+
+    return [source, raw_images, manifest]
+
+
+@dg.asset(group_name="raw", deps=["raw_images"], kinds={"parquet"}, metadata=op("ops.data.manifest"))
+def manifest(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+    """One row per image: class, domain, attributes, hashes, and the split it belongs to."""
+    from ops.data.config import ManifestConfig
+    from ops.data.manifest import build_manifest
+
+    with steps.begin(context) as step:
+        summary = build_manifest(step.config(ManifestConfig), step.parent("raw_images"), step.out, step)
+        return step.finish(summary)

@@ -1,0 +1,1 @@
+"""Measurements of speed and studies, runnable as modules."""

@@ -1,0 +1,1 @@
+"""The bottom floor: how artefacts are computed, in plain Python and PyTorch."""

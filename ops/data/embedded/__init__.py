@@ -1,0 +1,1 @@
+"""Scripts that build the datasets embedded in the repository."""

@@ -1,0 +1,184 @@
+"""Raw files in, images that decode out.
+
+Two layouts are read. The embedded one: `dataset.json` and Parquet files `images-*.parquet` that hold the image bytes. A
+user's own: a folder of image files and a table (`table.csv` or `table.parquet`) with the columns `file`, `label` and
+`domain`, optionally `caption`, `concept` and `split`; every other column is an attribute. `dataset.json` is optional
+there (classes and so on follow from the table).
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from ops.data.config import RawImagesConfig
+from ops.data.shards import Sample, write_shard
+from ops.errors import AmalgamError
+from ops.files import read_json, replacing, write_json
+from ops.progress import Monitor
+from ops.runtime import derive_seed
+from ops.summary import Summary
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("shard", pa.string()),
+        ("key", pa.string()),
+        ("label", pa.string()),
+        ("domain", pa.string()),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+        ("split", pa.string()),
+        ("name", pa.string()),
+        ("concept", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema([("id", pa.string()), ("file", pa.string()), ("reason", pa.string())])
+KNOWN = {"file", "id", "label", "domain", "caption", "concept", "split"}
+
+
+def ingest_images(config: RawImagesConfig, source: Path, out: Path, monitor: Monitor) -> Summary:
+    """Write every image of `source` that decodes to shards, with an index; the others to the quarantine list.
+
+    Raises AmalgamError if there is no data, a class is unknown, or a column is missing.
+    """
+    dataset, rows, total = open_source(source)
+    keep = min(1.0, config.limit / total) if config.limit else 1.0
+    index: list[dict[str, Any]] = []
+    quarantine: list[dict[str, str]] = []
+    waiting: list[Sample] = []
+    shard = "shards/raw-000000.tar"
+    (out / "shards").mkdir()
+    for number, row in enumerate(rows, start=1):
+        if derive_seed(config.seed, "limit", row["id"]) / 2**63 >= keep:
+            continue
+        _check(row, dataset)
+        try:
+            data, size = _as_png(row["data"], config.image_size)
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            quarantine.append({"id": row["id"], "file": row["file"], "reason": str(error)[:200]})
+            continue
+        key = f"{len(index):08d}"
+        shard = f"shards/raw-{len(index) // config.shard_size:06d}.tar"
+        waiting.append((key, data, {"id": row["id"], "label": row["label"]}))
+        index.append(
+            {
+                **row,
+                "shard": shard,
+                "key": key,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "width": size,
+                "height": size,
+            }
+        )
+        if len(waiting) == config.shard_size:
+            write_shard(out / shard, waiting)
+            waiting.clear()
+        monitor.progress(number, total, "image")
+    if waiting:
+        write_shard(out / shard, waiting)
+    if not index:
+        raise AmalgamError(f"no image in {source.name} could be read", "look at quarantine.parquet and mend the files")
+    _write(out / "images.parquet", [{**r, "attributes": sorted(r["attributes"].items())} for r in index], INDEX_SCHEMA)
+    _write(out / "quarantine.parquet", quarantine, QUARANTINE_SCHEMA)
+    write_json(out / "dataset.json", {**dataset, "image_size": config.image_size})
+    monitor.note(f"{len(index)} images, {len(quarantine)} in quarantine")
+    figures = {"images": len(index), "quarantined": len(quarantine), "classes": len(dataset["classes"])}
+    return Summary(figures, {"quarantine": quarantine[:20]})
+
+
+def open_source(source: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]], int]:
+    """Return the description, the rows (with the bytes in `data`) and the number of images of a folder of raw data."""
+    parquet = sorted(source.glob("images-*.parquet"))
+    if parquet:
+        dataset = read_json(source / "dataset.json")
+        return dataset, _embedded_rows(parquet), sum(pq.read_metadata(path).num_rows for path in parquet)
+    for path, read in ((source / "table.parquet", pd.read_parquet), (source / "table.csv", pd.read_csv)):
+        if path.exists():
+            table = read(path, **({"dtype": str, "keep_default_na": False} if path.suffix == ".csv" else {})).astype(
+                str
+            )
+            return _user_dataset(source, table), _user_rows(source, table), len(table)
+    raise AmalgamError(
+        f"{source} holds neither images-*.parquet nor table.csv",
+        "dvc pull (embedded data), or put a table with the columns file, label, domain beside your images",
+    )
+
+
+def _embedded_rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
+                yield {**row, "data": row["image"], "file": path.name, "name": row["caption"]}
+
+
+def _user_dataset(source: Path, table: pd.DataFrame) -> dict[str, Any]:
+    """Return `dataset.json` of a user's folder, with what is missing there taken from the table."""
+    missing = {"file", "label", "domain"} - set(table.columns)
+    if missing:
+        raise AmalgamError(f"the table in {source} lacks the columns {', '.join(sorted(missing))}", "add them")
+    attributes = {name: sorted(table[name].unique()) for name in sorted(set(table.columns) - KNOWN)}
+    found = {
+        "name": source.name,
+        "classes": sorted(table["label"].unique()),
+        "domains": sorted(table["domain"].unique()),
+        "attributes": attributes,
+        "groups": next(iter(attributes), "label"),
+        "channels": 3,
+        "licence": "not stated",
+        "notes": {"real": "not stated", "arranged": "not stated"},
+    }
+    path = source / "dataset.json"
+    return {**found, **(read_json(path) if path.exists() else {})}
+
+
+def _user_rows(source: Path, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    attributes = sorted(set(table.columns) - KNOWN)
+    for record in table.to_dict("records"):
+        name = record["file"]
+        path = source / name
+        yield {
+            "id": record.get("id") or name,
+            "file": name,
+            "data": path.read_bytes() if path.is_file() else b"",
+            "label": record["label"],
+            "domain": record["domain"],
+            "attributes": {a: record[a] for a in attributes},
+            "split": record.get("split") or None,
+            "name": record.get("caption") or record["label"],
+            "concept": record.get("concept") or record.get("id") or name,
+        }
+
+
+def _check(row: dict[str, Any], dataset: dict[str, Any]) -> None:
+    if row["label"] not in dataset["classes"]:
+        known = ", ".join(dataset["classes"])
+        raise AmalgamError(f"{row['file']}: {row['id']} has the unknown label {row['label']!r}", f"use one of: {known}")
+    missing = [name for name in dataset["attributes"] if not row["attributes"].get(name)]
+    if missing:
+        raise AmalgamError(f"{row['file']}: {row['id']} has no {', '.join(missing)}", "fill the column in, or drop it")
+
+
+def _as_png(data: bytes, size: int) -> tuple[bytes, int]:
+    """Return an image as RGB PNG bytes of `size` x `size`; bytes that are that already are kept."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    if image.format == "PNG" and image.size == (size, size) and image.mode in ("RGB", "L"):
+        return data, size
+    stream = io.BytesIO()
+    square = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+    square.save(stream, "PNG", optimize=True)
+    return stream.getvalue(), size
+
+
+def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema), temporary, compression="zstd")

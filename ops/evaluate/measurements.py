@@ -1,0 +1,61 @@
+"""Measurement rows: the one form of every number that is reported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ops.errors import AmalgamError
+from ops.files import replacing
+
+SCHEMA = pa.schema(
+    [
+        ("model", pa.string()),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("seed", pa.int64()),
+    ]
+)
+"""`group` is "all" or "attribute=value"; `low` and `high` are the ends of the 95 % interval; `seed` is the model's."""
+
+
+def row(
+    model: str, dataset: str, split: str, group: str, metric: str, interval: Sequence[float], n: int
+) -> dict[str, Any]:
+    """Return one row; model names end in their partition (`classifier/real/seed-0`)."""
+    value, low, high = interval
+    name, seed = split_name(model)
+    parts = {"model": name, "dataset": dataset, "split": split, "group": group, "metric": metric}
+    return {**parts, "value": value, "low": low, "high": high, "n": n, "seed": seed}
+
+
+def split_name(model: str) -> tuple[str, int]:
+    """Return name and seed of a model folder's name: `classifier/real/seed-0` is (`classifier/real`, 0)."""
+    name, _, partition = model.rpartition("/seed-")
+    return (name, int(partition)) if name else (model, 0)
+
+
+def write_measurements(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as Parquet; raises ValueError if a value is no number or outside its own interval."""
+    for each in rows:
+        if not each["low"] - 1e-9 <= each["value"] <= each["high"] + 1e-9:
+            raise ValueError(f"a measurement is not inside its interval: {each}")
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), temporary, compression="zstd")
+
+
+def read_measurements(folder: Path) -> pd.DataFrame:
+    """Return the measurement rows of an artefact; raises AmalgamError where there are none."""
+    path = folder / "measurements.parquet"
+    if not path.exists():
+        raise AmalgamError(f"{folder.name} has no measurements.parquet", f"python -m pipelines run {folder.name}")
+    return pq.read_table(path).to_pandas()

@@ -1,0 +1,216 @@
+"""Clean and robust accuracy, with the outcome of every single image."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from ops.attack.apgd import apgd
+from ops.attack.pgd import pgd
+from ops.attack.projections import norm_of
+from ops.attack.threat import Threat
+from ops.data.loading import ImageSet, open_images
+from ops.data.pictures import bars, labelled_rows
+from ops.errors import AmalgamError
+from ops.evaluate.config import Attack, RobustnessConfig
+from ops.evaluate.intervals import wilson
+from ops.evaluate.measurements import row, split_name, write_measurements
+from ops.files import read_json, replacing
+from ops.models.checkpoint import load_classifier
+from ops.progress import Monitor
+from ops.runtime import derive_seed
+from ops.summary import Summary
+
+
+def measure_robustness(
+    config: RobustnessConfig,
+    models: Mapping[str, Path],
+    real: Path,
+    out: Path,
+    scratch: Path,
+    cache: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> Summary:
+    """Attack every model on every split under every threat.
+
+    An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
+    examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
+    ever attacked twice; a finished (model, split, threat) in `scratch` is not repeated.
+
+    Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
+    """
+    dataset = read_json(real / "dataset.json")
+    pieces: list[pd.DataFrame] = []
+    jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in config.threats]
+    sets = {split: choose(open_images(real, split, cache), config, split) for split in config.splits}
+    for done, (name, split, threat) in enumerate(jobs, start=1):
+        ledger = scratch / f"{name.replace('/', '-')}--{split}--{threat.norm}-{threat.eps:.6f}.parquet"
+        if not ledger.exists():
+            model, _ = load_classifier(models[name], device)
+            table = attack_images(model, name, sets[split], split, threat, config, device)
+            with replacing(ledger) as temporary:
+                pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
+        pieces.append(pq.read_table(ledger).to_pandas(maps_as_pydicts="strict"))
+        monitor.progress(done, len(jobs), "evaluation", robust=float(pieces[-1]["robust"].mean()))
+    predictions = pd.concat(pieces, ignore_index=True)
+    with replacing(out / "predictions.parquet") as temporary:
+        pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
+    rows = accuracy_rows(predictions, config, dataset["name"])
+    write_measurements(out / "measurements.parquet", rows)
+    _pictures(predictions, config, models, sets, device, out)
+    return _summary(rows, config)
+
+
+def choose(images: ImageSet, config: RobustnessConfig, split: str) -> ImageSet:
+    """Return at most `config.images` images, the same for every model: those with the smallest seeded hash of the id."""
+    rank = [derive_seed(config.seed, "evaluate", split, identity) for identity in images.table["id"]]
+    return images.subset(np.sort(np.argsort(rank, kind="stable")[: config.images]))
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the logits of a batch; raises AmalgamError if one is no number."""
+    logits = model(x)
+    if not torch.isfinite(logits).all():
+        raise AmalgamError(f"{name} gives logits that are no numbers", "train it again with a lower learning rate")
+    return logits
+
+
+def attack_images(
+    model: nn.Module,
+    name: str,
+    images: ImageSet,
+    split: str,
+    threat: Threat,
+    config: RobustnessConfig,
+    device: torch.device,
+) -> pd.DataFrame:
+    """Return one row for each image: clean outcome, outcome of each attack, and whether it survived all."""
+    if model.training:
+        raise AmalgamError(f"{name} is in training mode", "call model.eval() before the evaluation")
+    parts = []
+    for start in range(0, len(images), config.batch):
+        chosen = np.arange(start, min(start + config.batch, len(images)))
+        x = images.batch(chosen).to(device, memory_format=torch.channels_last)
+        y = images.targets(chosen).to(device)
+        seeds = [derive_seed(config.seed, "attack", identity) for identity in images.table["id"].iloc[chosen]]
+        clean = logits_of(model, x, name).argmax(dim=1)
+        standing = clean == y
+        columns: dict[str, Any] = {"predicted": clean.cpu().numpy(), "clean": standing.cpu().numpy()}
+        for attack in config.attacks:
+            survived = standing.clone()
+            todo = standing.nonzero().squeeze(1)
+            if len(todo):
+                adversarial = _attack(model, attack, x[todo], y[todo], threat, torch.tensor(seeds)[todo.cpu()])
+                _verify(adversarial, x[todo], threat, attack.name)
+                survived[todo] = logits_of(model, adversarial, name).argmax(dim=1) == y[todo]
+            columns[attack.name] = survived.cpu().numpy()
+            standing = survived
+        columns["robust"] = standing.cpu().numpy()
+        parts.append(pd.DataFrame(columns))
+    table = images.table[["id", "label", "domain", "attributes"]].copy()
+    found = pd.concat(parts, ignore_index=True)
+    found["predicted"] = [images.classes[k] for k in found["predicted"]]
+    model_name, seed = split_name(name)
+    table["attributes"] = [dict(sorted(a.items())) for a in table["attributes"]]
+    return table.join(found).assign(model=model_name, seed=seed, split=split, threat=str(threat))
+
+
+def _attack(
+    model: nn.Module, attack: Attack, x: torch.Tensor, y: torch.Tensor, threat: Threat, seeds: torch.Tensor
+) -> torch.Tensor:
+    if attack.name == "pgd":
+        return pgd(model, x, y, threat, steps=attack.steps, loss="margin", example_seeds=seeds)
+    return apgd(model, x, y, threat, steps=attack.steps, loss="ce", example_seeds=seeds)
+
+
+def _verify(adversarial: torch.Tensor, x: torch.Tensor, threat: Threat, attack: str) -> None:
+    """Raise AmalgamError if a perturbation leaves the ball or an image leaves [0, 1]: no number rests on a bad attack."""
+    outside = float(norm_of(adversarial - x, threat).max()) > threat.eps * (1 + 1e-4) + 1e-6
+    if outside or float(adversarial.min()) < 0 or float(adversarial.max()) > 1:
+        raise AmalgamError(f"{attack} left the threat model {threat}", "this is a defect of Amalgam: please report it")
+
+
+def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
+    """Return measurement rows: clean accuracy, accuracy after each attack, and robust accuracy (all attacks)."""
+    rows = []
+    for (model, seed, split), table in predictions.groupby(["model", "seed", "split"]):
+        name = f"{model}/seed-{seed}"
+        one = table[table["threat"] == str(config.threats[0])]
+        rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
+        for threat in map(str, config.threats):
+            mine = table[table["threat"] == threat]
+            for column, metric in [(a.name, f"accuracy after {a.name} ({threat})") for a in config.attacks]:
+                rows.append(row(name, dataset, str(split), "all", metric, _share(mine[column]), len(mine)))
+            metric = f"robust accuracy ({threat})"
+            rows.append(row(name, dataset, str(split), "all", metric, _share(mine["robust"]), len(mine)))
+    return rows
+
+
+def _share(outcomes: pd.Series) -> tuple[float, float, float]:
+    return wilson(int(outcomes.sum()), len(outcomes))
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig) -> Summary:
+    metric = f"robust accuracy ({config.threats[0]})"
+    first = [r for r in rows if r["split"] == config.splits[0]]
+    clean = {(r["model"], r["seed"]): r for r in first if r["metric"] == "clean accuracy"}
+    table = [
+        {
+            "model": r["model"],
+            "seed": r["seed"],
+            "clean": f"{clean[r['model'], r['seed']]['value']:.3f}",
+            "robust": f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]",
+        }
+        for r in first
+        if r["metric"] == metric
+    ]
+    best = max((r for r in first if r["metric"] == metric), key=lambda r: r["value"])
+    figures = {"models": len(clean), "images per split": config.images, "best robust accuracy": best["value"]}
+    return Summary(
+        {**figures, "best model": f"{best['model']}, seed {best['seed']}"},
+        {f"{config.splits[0]}, {config.threats[0]}": table},
+    )
+
+
+def _pictures(
+    predictions: pd.DataFrame,
+    config: RobustnessConfig,
+    models: Mapping[str, Path],
+    sets: Mapping[str, ImageSet],
+    device: torch.device,
+    out: Path,
+) -> None:
+    """Save accuracies by model, and images whose prediction an attack turns, with the perturbation."""
+    split, threat = config.splits[0], config.threats[0]
+    table = predictions[(predictions["split"] == split) & (predictions["threat"] == str(threat))]
+    means = table.groupby("model")[["clean", *(a.name for a in config.attacks), "robust"]].mean()
+    names = [str(name).replace("classifier/", "") for name in means.index]
+    bars(
+        {c: means[c].tolist() for c in means},
+        names,
+        out / "pictures" / "accuracy.png",
+        f"{split}, {threat}",
+        "accuracy",
+    )
+    name = sorted(models)[0]
+    turned = table[(table["model"] == split_name(name)[0]) & (table["seed"] == split_name(name)[1])]
+    places = np.flatnonzero((turned["clean"] & ~turned["robust"]).to_numpy())[:12]
+    if not len(places):
+        return
+    model, _ = load_classifier(models[name], device)
+    x = sets[split].batch(places).to(device)
+    y = sets[split].targets(places).to(device)
+    seeds = [derive_seed(config.seed, "attack", identity) for identity in sets[split].table["id"].iloc[places]]
+    adversarial = _attack(model, config.attacks[-1], x, y, threat, torch.tensor(seeds))
+    delta = 0.5 + (adversarial - x) / (2 * (adversarial - x).abs().amax().clamp_min(1e-6))
+    rows = {"image": x, "perturbation": delta, "adversarial": adversarial}
+    shown = {k: (v.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for k, v in rows.items()}
+    labelled_rows(shown, out / "pictures" / "adversarial.png", f"{name}: turned by {config.attacks[-1].name}, {threat}")

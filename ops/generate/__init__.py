@@ -1,0 +1,1 @@
+"""Autoencoder, diffusion and sampling."""

@@ -1,0 +1,1 @@
+"""Claims, figures and the HTML report."""

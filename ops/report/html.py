@@ -1,0 +1,129 @@
+"""The report: one page that works without a network, claims first."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ops.evaluate.measurements import read_measurements
+from ops.files import read_json, replacing
+from ops.progress import Monitor
+from ops.report.config import ReportConfig
+from ops.summary import Summary
+
+TEMPLATES = Path(__file__).parent / "templates"
+VERDICTS = {True: ("✓", "holds"), False: ("✗", "does not hold"), None: ("?", "cannot tell at this scale")}
+PICTURES = (
+    ("real_shards", "train", "Training images, by class."),
+    (
+        "curated_manifest",
+        "groups",
+        "How many images of each group are in each split; the imbalance in training is arranged.",
+    ),
+    ("autoencoder", "reconstructions", "Validation images and what the autoencoder makes of them."),
+    ("sampling_plan", "plan", "The sampling plan against the training split."),
+    ("synthetic_shards", "synthetic", "Synthetic images, made by the diffusion model of this run from the plan."),
+    ("robustness", "accuracy", "Accuracy before and after each attack, seeds averaged."),
+    ("robustness", "adversarial", "Images that an attack turns, with the perturbation (amplified)."),
+    ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
+)
+
+
+def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, monitor: Monitor) -> Summary:
+    """Write `report.html` from the folders of all stages, by name (`classifier/real/seed-0`).
+
+    The page is one file: pictures are inside it. Equal inputs give equal bytes; it says no time and no path. A picture
+    that a stage did not make is left out.
+    """
+    claims = read_json(inputs["claims"] / "claims.json")
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters["signed"] = lambda value: f"{100 * value:+.1f}"
+    page = environment.get_template("report.html.j2").render(
+        title=config.title,
+        dataset=read_json(inputs["real_shards"] / "dataset.json"),
+        claims=[{**claim, "verdict": VERDICTS[claim["holds"]]} for claim in claims],
+        robustness=accuracy_tables(read_measurements(inputs["robustness"])),
+        fairness=fairness_table(read_measurements(inputs["fairness"])),
+        pictures={
+            name: figure
+            for name, figure in ((f"{s}/{p}", _picture(inputs, s, p, text)) for s, p, text in PICTURES)
+            if figure
+        },
+        sweeps=[
+            f for f in (_picture(inputs, name, "sweep", f"The soup's sweep, {name}.") for name in sorted(inputs)) if f
+        ],
+        curves=[f for f in (_picture(inputs, name, "curves", f"Training of {name}.") for name in sorted(inputs)) if f],
+        curation=_curation(inputs),
+        lineage=[{"name": name, "hash": content_hash(path)} for name, path in inputs.items()],
+    )
+    with replacing(out / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    monitor.note(f"{len(claims)} claims, {len(page) // 1024} KiB")
+    return Summary({"claims": len(claims), "size (KiB)": len(page) // 1024})
+
+
+def accuracy_tables(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return for each split a table: model (rows, seeds averaged) by metric, with the mean interval of the seeds."""
+    tables = []
+    for split in dict.fromkeys(rows["split"]):
+        mine = rows[rows["split"] == split]
+        metrics = list(dict.fromkeys(mine["metric"]))
+        lines = [
+            {"model": model, "cells": [_cell(part[part["metric"] == metric]) for metric in metrics]}
+            for model, part in mine.groupby("model")
+        ]
+        tables.append({"split": split, "metrics": metrics, "lines": lines, "n": int(mine["n"].max())})
+    return tables
+
+
+def fairness_table(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return a table of the accuracy gap and the worst group, by model and split, seeds averaged."""
+    splits = list(dict.fromkeys(rows["split"]))
+    lines = []
+    for model, part in rows.groupby("model"):
+        cells = []
+        for split in splits:
+            mine = part[part["split"] == split]
+            for metric in ("accuracy gap", "worst-group accuracy"):
+                cells.append(_cell(mine[mine["metric"] == metric]))
+        lines.append({"model": model, "cells": cells})
+    return {"splits": splits, "lines": lines}
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    """Return `0.71 [0.66, 0.75]` from the rows of the seeds; a dash where there are none."""
+    if rows.empty:
+        return "–"
+    value, low, high = (rows[name].mean() for name in ("value", "low", "high"))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _picture(inputs: Mapping[str, Path], stage: str, name: str, text: str) -> dict[str, str] | None:
+    path = inputs[stage] / "pictures" / f"{name}.png" if stage in inputs else None
+    if path is None or not path.exists():
+        return None
+    return {"data": base64.b64encode(path.read_bytes()).decode(), "text": text}
+
+
+def _curation(inputs: Mapping[str, Path]) -> dict[str, int]:
+    """Return how many images came in, were quarantined, removed, and are in each split."""
+    quarantined = len(pd.read_parquet(inputs["raw_images"] / "quarantine.parquet"))
+    removed = len(pd.read_parquet(inputs["curated_manifest"] / "removed.parquet"))
+    splits = pd.read_parquet(inputs["curated_manifest"] / "manifest.parquet", columns=["split"])["split"].value_counts()
+    synthetic = pd.read_parquet(inputs["synthetic_shards"] / "manifest.parquet", columns=["split"])
+    counts = {str(split): int(count) for split, count in sorted(splits.items())}
+    return {"quarantined": quarantined, "removed": removed, **counts, "synthetic": len(synthetic)}
+
+
+def content_hash(folder: Path) -> str:
+    """Return a short hash of all files of a folder, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(json.dumps(path.relative_to(folder).as_posix()).encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

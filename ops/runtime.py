@@ -1,0 +1,60 @@
+"""Threads, devices and randomness: decided once, here.
+
+`OMP_WAIT_POLICY=PASSIVE` must be in the environment before torch is first imported: OpenMP threads that spin while
+they wait make torch several times slower as soon as another process wants a core. Entry points call `prepare_threads`
+first thing; ops call the rest.
+"""
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def prepare_threads(threads: int | None = None) -> None:
+    """Set the thread variables of this process and its children; call before torch is imported.
+
+    `threads` is this process's share of the cores (default: all that the process may use).
+    """
+    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+
+
+def configure_torch() -> None:
+    """Give torch its share of threads and deterministic kernels; results then depend on seeds only."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def pick_device(name: str = "auto") -> "torch.device":
+    """Return the torch device called `name`; `auto` is the first accelerator, or the CPU where there is none."""
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a 63-bit seed that depends on all `parts` (for example run seed, purpose, global sample index).
+
+    A hash, not a sum: neighbouring indices give unrelated streams, and any sample can be regenerated alone.
+    """
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(*parts: int | str) -> "torch.Generator":
+    """Return a CPU torch generator seeded by `derive_seed(*parts)`."""
+    import torch
+
+    return torch.Generator().manual_seed(derive_seed(*parts))

@@ -1,0 +1,1 @@
+"""Plans that say which synthetic images to make."""

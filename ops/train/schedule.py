@@ -1,0 +1,28 @@
+"""Learning-rate schedules and precision, for every training loop."""
+
+import math
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def warmup_cosine(step: int, steps: int, warmup: float = 0.05) -> float:
+    """Return the factor of the learning rate at `step` (from 0): a linear rise, then a half cosine to 0."""
+    rise = max(1, round(steps * warmup))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[None]:
+    """Return the context in which a model computes: bfloat16 where that is safe and the hardware has it, or as it is."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and has_bf16(device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Say whether `device` computes bfloat16 natively; emulation would be slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False

@@ -1,0 +1,98 @@
+"""Everything Dagster loads: assets, resources, jobs, schedules, sensors."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import dagster as dg
+
+from assets import classifiers, curation, evaluation, generation, raw, reports, soups, synthetic
+from pipelines.executors import executor
+from pipelines.lineage import Stage, code_version, sources_of, stages
+from pipelines.params import Params, read_tree, section, validate
+from pipelines.partitions import seed_partitions
+from pipelines.project import ROOT
+from pipelines.resources import Store, Tracking
+from pipelines.schedules import schedules
+from pipelines.sensors import REFRESH, sensors
+from pipelines.steps import StepRunner
+
+
+@dataclass(frozen=True)
+class Project:
+    """The parameters and the graph they make, read once in a process."""
+
+    params: Params
+    tree: dict[str, Any]
+    definitions: dg.Definitions
+    stages: tuple[Stage, ...]
+
+    def stage(self, asset: dg.AssetKey, partition: str | None) -> Stage:
+        """Return one stage."""
+        return next(s for s in self.stages if s.asset == asset and s.partition == partition)
+
+
+def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Return the assets of the whole lineage, in the order the data flows."""
+    seeds = seed_partitions(params.seeds)
+    models = [
+        *classifiers.classifier_assets("classifier", params.classifier.recipes, seeds, group="classifiers"),
+        *classifiers.classifier_assets("ingredient", params.ingredient.recipes, seeds, group="soups"),
+        soups.soup_asset(params.soup.ingredients, seeds),
+    ]
+    upstream = [
+        *raw.raw_assets(params.raw_images.dataset),
+        curation.curated_manifest,
+        curation.real_shards,
+        generation.autoencoder,
+        generation.diffusion,
+        synthetic.sampling_plan,
+        synthetic.synthetic_shards,
+        *models,
+        evaluation.robustness_asset([model.key for model in models]),
+        evaluation.fairness,
+        reports.claims,
+    ]
+    shown = [asset.key for asset in upstream if isinstance(asset, dg.AssetsDefinition)]
+    return [*upstream, reports.report_asset(shown)]
+
+
+def build_definitions(params: Params, tree: dict[str, Any]) -> dg.Definitions:
+    """Return the definitions, with what all assets share put on in one place."""
+    store, tracking = Store(), Tracking()
+    definitions = dg.Definitions(
+        assets=lineage_assets(params),
+        resources={"steps": StepRunner(store=store, tracking=tracking)},
+        executor=executor(params.compute),
+        schedules=schedules(),
+        sensors=sensors(),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # pinned to one version, and a test loads the result
+        return definitions.map_asset_specs(func=lambda spec: _stamp(spec, tree))
+
+
+def _stamp(spec: dg.AssetSpec, tree: dict[str, Any]) -> dg.AssetSpec:
+    """Give an asset that an op makes the code version that follows from op and parameters, and the refresh rule."""
+    module = spec.metadata.get("amalgam/op")
+    if module is None:
+        return spec
+    path = spec.metadata.get("amalgam/params", ".".join(spec.key.path))
+    version = code_version(sources_of(module), section(tree, path))
+    return spec.replace_attributes(code_version=version, automation_condition=REFRESH)
+
+
+@cache
+def project() -> Project:
+    """Return the project as `params.yaml` has it; raises AmalgamError that names what is wrong there."""
+    tree = read_tree(ROOT / "params.yaml")
+    params = validate(tree, "params.yaml")
+    definitions = build_definitions(params, tree)
+    return Project(params, tree, definitions, tuple(stages(definitions)))
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Load the code location."""
+    return project().definitions

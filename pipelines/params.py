@@ -1,0 +1,161 @@
+"""`params.yaml` as one typed tree, and the profiles it is made from.
+
+`profiles/default.yaml` holds every setting; the other profiles name only what they change. `params.yaml` is one of
+them written out: the file that people edit and that DVC and Dagster read.
+"""
+
+import copy
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from ops.config import Config
+from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConfig, RealShardsConfig
+from ops.errors import AmalgamError
+from ops.evaluate.config import FairnessConfig, RobustnessConfig
+from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
+from ops.report.config import ClaimsConfig, ReportConfig
+from ops.sample.config import SamplingPlanConfig
+from ops.soup.config import SoupConfig
+from ops.train.recipe import Recipe
+from pipelines.project import ROOT
+
+
+class Compute(Config):
+    """Where and how steps run. Not part of any version: results do not depend on it (up to floating point)."""
+
+    executor: Literal["in_process", "multiprocess"] = Field("in_process", description="How Dagster runs steps.")
+    max_concurrent: int = Field(1, ge=1, description="Steps at a time under `multiprocess`.")
+    device: str = Field("auto", description="A torch device; `auto` is the first accelerator, else the CPU.")
+
+
+class Recipes(Config):
+    """A section that holds recipes by name."""
+
+    recipes: dict[str, Recipe] = Field(description="Recipe by name; each becomes an asset `<section>/<name>`.")
+
+
+class Params(Config):
+    """Every setting of the pipeline; one section per stage."""
+
+    profile: str = Field(description="The profile that this file was written from.")
+    compute: Compute
+    seeds: list[int] = Field(min_length=1, description="Training seeds; each is a partition `seed-<n>`.")
+    raw_images: RawImagesConfig
+    manifest: ManifestConfig
+    curated_manifest: CuratedManifestConfig
+    real_shards: RealShardsConfig
+    autoencoder: AutoencoderConfig
+    diffusion: DiffusionConfig
+    sampling_plan: SamplingPlanConfig
+    synthetic_shards: SyntheticShardsConfig
+    classifier: Recipes
+    ingredient: Recipes
+    soup: SoupConfig
+    robustness: RobustnessConfig
+    fairness: FairnessConfig
+    claims: ClaimsConfig
+    report: ReportConfig
+
+
+def section(tree: Any, path: str) -> Any:
+    """Return the part of a nested mapping or model at the dotted `path` (`classifier.recipes.real`)."""
+    for name in path.split("."):
+        tree = tree[name] if isinstance(tree, dict) else getattr(tree, name)
+    return tree
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Return the YAML mapping in `path`; raises AmalgamError where it is missing or is not one."""
+    name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        remedy = "python -m pipelines profile default"
+        raise AmalgamError(f"{name} is missing", remedy) from None
+    except yaml.YAMLError as error:
+        raise AmalgamError(f"{name} is not valid YAML: {error}", "correct the line that is named") from None
+    if not isinstance(tree, dict):
+        raise AmalgamError(f"{name} holds no settings", "python -m pipelines profile default")
+    return tree
+
+
+def validate(tree: dict[str, Any], name: str) -> Params:
+    """Return `tree` as typed parameters; raises AmalgamError that names each wrong key of the file `name`."""
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        problems = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        message = "\n".join([f"{name} has {len(problems)} mistake(s):", *problems])
+        raise AmalgamError(
+            message, f"correct the keys above; `profiles/default.yaml` shows all of them ({name})"
+        ) from None
+    _check_names(params, name)
+    return params
+
+
+def _check_names(params: Params, name: str) -> None:
+    """Raise AmalgamError if a recipe or model is mentioned that does not exist."""
+    trained = {f"classifier/{r}" for r in params.classifier.recipes} | {
+        f"ingredient/{r}" for r in params.ingredient.recipes
+    }
+    for kind, recipes in (("classifier", params.classifier.recipes), ("ingredient", params.ingredient.recipes)):
+        for key, recipe in recipes.items():
+            start = recipe.initialisation
+            if start != "scratch" and (start not in params.classifier.recipes or (kind, start) == ("classifier", key)):
+                raise AmalgamError(
+                    f"{name}: {kind}.recipes.{key}.initialisation is {start!r}, no other recipe of `classifier`",
+                    f"use scratch or one of: {', '.join(params.classifier.recipes)}",
+                )
+    for model in params.soup.ingredients:
+        if model not in trained:
+            raise AmalgamError(
+                f"{name}: soup.ingredients names {model!r}, which no recipe makes",
+                f"use some of: {', '.join(sorted(trained))}",
+            )
+
+
+def load_params(root: Path = ROOT) -> Params:
+    """Return the parameters in `params.yaml`."""
+    return validate(read_tree(root / "params.yaml"), "params.yaml")
+
+
+def profiles(root: Path = ROOT) -> list[str]:
+    """Return the names of all profiles, the default first."""
+    return sorted((path.stem for path in (root / "profiles").glob("*.yaml")), key=lambda n: (n != "default", n))
+
+
+def resolve(profile: str, root: Path = ROOT) -> str:
+    """Return the text of `params.yaml` for `profile`: the default with the profile's changes, comments kept."""
+    from ruamel.yaml import YAML
+
+    if profile not in profiles(root):
+        raise AmalgamError(f"there is no profile {profile!r}", f"use one of: {', '.join(profiles(root))}")
+    text = (root / "profiles" / "default.yaml").read_text(encoding="utf-8")
+    if profile != "default":
+        editor = YAML()
+        editor.preserve_quotes = True
+        editor.width = 120
+        editor.indent(mapping=2, sequence=4, offset=2)
+        tree = editor.load(text)
+        _merge(tree, read_tree(root / "profiles" / f"{profile}.yaml"))
+        tree["profile"] = profile
+        stream = io.StringIO()
+        editor.dump(tree, stream)
+        text = stream.getvalue()
+    validate(yaml.safe_load(text), f"profiles/{profile}.yaml")
+    return text
+
+
+def _merge(tree: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Put `changes` into `tree`: mappings merge; a value replaces; a null removes the key."""
+    for key, value in changes.items():
+        if value is None:
+            tree.pop(key, None)
+        elif isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = copy.deepcopy(value)  # an anchor in a profile must not become an alias in params.yaml

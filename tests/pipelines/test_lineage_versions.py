@@ -1,0 +1,123 @@
+"""Stages, their sources and their hashes agree with DVC's."""
+
+import json
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.definitions import project
+from pipelines.dvc import render
+from pipelines.lineage import code_version, digest_folder, sources_of
+
+
+def test_string_selections_parse():
+    """Fails if the resolver slips back to the antlr runtime that hydra 1.3 pins."""
+    assert dg.AssetSelection.from_string("group:raw or key:diffusion+").resolve(
+        project().definitions.resolve_asset_graph()
+    )
+
+
+def test_folder_digest_is_dvcs(tmp_path):
+    data = tmp_path / "data"
+    (data / "deep" / "er").mkdir(parents=True)
+    (data / "b.txt").write_text("b\r\n")
+    (data / "a b.txt").write_bytes(bytes(range(256)))
+    (data / "deep" / "ä.txt").write_text("")
+    (data / "deep" / "er" / "Z").write_text("z")
+    (data / "deep-er").write_text("sorts between")
+    for command in (["init", "--no-scm", "-q"], ["add", "-q", "data"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, check=True)
+    assert digest_folder(data) == yaml.safe_load((tmp_path / "data.dvc").read_text())["outs"][0]["md5"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.binary(max_size=5), max_size=4))
+def test_folder_digest_depends_on_names_and_bytes_only(tmp_path_factory, files):
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    for folder, names in ((one, sorted(files)), (two, sorted(files, reverse=True))):
+        for name in names:
+            (folder / name).write_bytes(files[name])
+    before = digest_folder(one)
+    assert before == digest_folder(two)
+    (two / "new").write_bytes(b"")
+    assert before != digest_folder(two)
+
+
+def test_sources_follow_imports(root):
+    sources = sources_of("ops.train.loop")
+    assert "ops/train/loop.py" in sources
+    assert "ops/train/losses.py" in sources
+    assert "ops/attack/pgd.py" in sources, "an op's code includes what it imports"
+    assert not any(s.startswith("ops/generate/") for s in sources), "and nothing else"
+    assert all((root / s).is_file() for s in sources)
+
+
+def test_templates_belong_to_the_report():
+    assert any(s.startswith("ops/report/templates/") for s in sources_of("ops.report.html"))
+
+
+def test_code_version_changes_with_source_and_parameters(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = code_version(["a.py"], {"lr": 0.1}, tmp_path)
+    assert before == code_version(["a.py"], {"lr": 0.1}, tmp_path)
+    assert before != code_version(["a.py"], {"lr": 0.2}, tmp_path)
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert before != code_version(["a.py"], {"lr": 0.1}, tmp_path)
+
+
+def test_dvc_yaml_is_current(root):
+    assert (root / "dvc.yaml").read_text() == render(project().stages)
+
+
+def test_every_stage_declares_its_code_parameters_and_parents():
+    stages = project().stages
+    text = yaml.safe_load(render(stages))["stages"]
+    for stage in stages:
+        entry = text[stage.name]
+        assert entry["outs"] == [f"store/{stage.folder}"]
+        assert set(entry["deps"]) >= {f"store/{p.folder}" for p in stage.parents} | set(stage.sources)
+        assert stage.sources
+        assert stage.parents or stage.raw
+
+
+def test_recipes_are_versioned_one_by_one():
+    graph = project().definitions.resolve_asset_graph()
+    versions = {
+        key.to_user_string(): graph.get(key).code_version
+        for key in graph.get_all_asset_keys()
+        if key.path[0] == "classifier"
+    }
+    assert len(versions) >= 2
+    assert len(set(versions.values())) == len(versions)
+
+
+def test_a_real_only_recipe_does_not_wait_for_the_generator():
+    stage = next(s for s in project().stages if s.folder == "classifier/real/seed-0")
+    assert {p.folder for p in stage.parents} == {"real_shards"}
+
+
+def test_parents_of_partitioned_stages():
+    stages = {s.folder: s for s in project().stages}
+    assert "classifier/real/seed-0" in {p.folder for p in stages["soup/seed-0"].parents}
+    assert "classifier/real/seed-1" not in {p.folder for p in stages["soup/seed-0"].parents}
+    assert {"soup/seed-0", "soup/seed-1"} <= {p.folder for p in stages["robustness"].parents}
+
+
+def test_all_dependencies_are_defined():
+    graph = project().definitions.resolve_asset_graph()
+    external = {key for key in graph.get_all_asset_keys() if graph.get(key).is_external}
+    assert {key.to_user_string() for key in external} == {project().params.raw_images.dataset}
+
+
+def test_definitions_are_loadable():
+    dg.Definitions.validate_loadable(project().definitions)
+
+
+@pytest.mark.parametrize("value", [{"b": 1, "a": [1, 2]}, {"a": [1, 2], "b": 1}])
+def test_code_version_ignores_the_order_of_keys(tmp_path, value):
+    assert code_version([], value, tmp_path) == code_version([], json.loads('{"a": [1, 2], "b": 1}'), tmp_path)
