@@ -22,7 +22,7 @@ def result(
     summary: Summary,
     folder: Path,
     digest: str,
-    seconds: float,
+    seconds: Mapping[str, float],
     run: "TrackingRun | None",
     checks: list[dg.AssetCheckResult] | None,
 ) -> dg.MaterializeResult:
@@ -35,7 +35,7 @@ def result(
         "folder": dg.MetadataValue.path(shown),
         "dvc md5": digest,
         "size (bytes)": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
-        "seconds": round(seconds, 2),
+        **{name: round(value, 2) for name, value in seconds.items()},
         "peak memory (MiB)": round(peak_memory() / 2**20),
     }
     if run:

@@ -186,7 +186,7 @@ class RunningStep(StepMonitor):
         An artefact whose blocking check failed is published (people must be able to look at it) but not committed to
         DVC.
         """
-        worked = time.monotonic() - self._started
+        finished = time.monotonic()
         final = self._store.path(self.stage.folder)
         replace_folder(self.out, final)
         digest = folder_version(final)
@@ -201,7 +201,8 @@ class RunningStep(StepMonitor):
             if (final / "model.json").exists() or (final / "model").exists():
                 self.run.model(self.stage.folder, final, digest)
         shutil.rmtree(self.scratch.parent, ignore_errors=True)
-        return result(summary, final, digest, worked, self.run, checks)
+        seconds = {"seconds": finished - self._started, "publishing (s)": time.monotonic() - finished}
+        return result(summary, final, digest, seconds, self.run, checks)
 
     def announce(self) -> None:
         """Say on the terminal that the artefact is in its place."""

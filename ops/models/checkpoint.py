@@ -30,13 +30,12 @@ def load_classifier(folder: Path, device: torch.device) -> tuple[ResNet, ModelCa
     Raises AmalgamError if a file is missing or damaged, or the weights are those of another architecture.
     """
     remedy = "make it again: python -m pipelines run"
+    for name in ("model.json", "model.safetensors"):
+        if not (folder / name).exists():
+            raise AmalgamError(f"{folder.name} is no model folder: {name} is missing", remedy)
     try:
         card = ModelCard.model_validate(read_json(folder / "model.json"))
         tensors = load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise AmalgamError(
-            f"{folder.name} is no model folder: {Path(str(error.filename)).name} is missing", remedy
-        ) from None
     except (ValidationError, ValueError, SafetensorError) as error:
         raise AmalgamError(f"the model in {folder.name} is damaged: {str(error)[:200]}", remedy) from None
     model = build_classifier(card.architecture, len(card.classes), card.mean, card.std)

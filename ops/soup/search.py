@@ -40,7 +40,8 @@ def make_soup(
     """
     loaded = {name: load_classifier(folder, device) for name, folder in models.items()}
     check_ancestry({name: card for name, (_, card) in loaded.items()})
-    states = [model.state_dict() for model, _ in loaded.values()]
+    # copies: the mixes are loaded into the first of these models, whose own weights must survive that
+    states = [{k: v.clone() for k, v in model.state_dict().items()} for model, _ in loaded.values()]
     model, card = next(iter(loaded.values()))
     images = open_images(real, "validation", cache)
     images = images.subset(np.linspace(0, len(images) - 1, min(config.images, len(images))).astype(np.int64))

@@ -20,7 +20,7 @@ from ops.runtime import derive_seed, generator
 from ops.summary import Summary
 from ops.train.augmentation import augment
 from ops.train.averaging import update_average
-from ops.train.batchnorm import frozen_statistics
+from ops.train.batchnorm import frozen_statistics, ramp_statistics
 from ops.train.inner import inner_attack
 from ops.train.losses import soft_cross_entropy, trades
 from ops.train.mixing import Batches
@@ -65,6 +65,7 @@ def train_classifier(
         rate = recipe.schedule.lr * warmup_cosine(step, steps, recipe.schedule.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        ramp_statistics(model, step)
         loss = _loss(model, x, targets.to(device), recipe, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

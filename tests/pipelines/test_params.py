@@ -66,3 +66,13 @@ def test_missing_and_broken_files(tmp_path):
 def test_unknown_profile():
     with pytest.raises(AmalgamError, match="no profile"):
         resolve("nonsense")
+
+
+def test_a_profile_merges_mappings_replaces_values_and_leaves_no_alias():
+    """`smoke` gives both recipes the same mapping, by an anchor; each must be a text of its own in params.yaml."""
+    text = resolve("smoke")
+    assert "*" not in text
+    tree, default = yaml.safe_load(text), yaml.safe_load(resolve("default"))
+    real = tree["classifier"]["recipes"]["real"]
+    assert real["architecture"] == {**default["classifier"]["recipes"]["real"]["architecture"], "widths": [8, 16, 32]}
+    assert real["threat"] == default["classifier"]["recipes"]["real"]["threat"]

@@ -1,0 +1,75 @@
+"""What exists: every asset of the design, thin, described, and stamped alike."""
+
+import ast
+
+import dagster as dg
+import pytest
+
+from pipelines.definitions import project
+
+GROUPS = {
+    "raw": {"raw_images", "manifest", "data/emoji-people"},
+    "curation": {"curated_manifest", "real_shards"},
+    "generation": {"autoencoder", "diffusion"},
+    "synthetic": {"sampling_plan", "synthetic_shards"},
+    "classifiers": {"classifier/real", "classifier/mixed"},
+    "soups": {"ingredient/l2", "soup"},
+    "evaluation": {"robustness", "fairness"},
+    "reports": {"claims", "report"},
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return project().definitions.resolve_asset_graph()
+
+
+def test_every_group_has_its_assets(graph):
+    found: dict[str, set[str]] = {}
+    for key in graph.get_all_asset_keys():
+        found.setdefault(graph.get(key).group_name, set()).add("/".join(key.path))
+    assert found == GROUPS
+
+
+def test_every_asset_is_described_and_stamped(graph):
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.description, key
+        assert node.code_version, key
+        assert node.metadata["amalgam/op"].startswith("ops."), key
+        assert node.automation_condition is not None, key
+        assert node.kinds, key
+
+
+def test_a_real_only_recipe_does_not_wait_for_the_generator(graph):
+    parents = {name: graph.get(dg.AssetKey(["classifier", name])).parent_keys for name in ("real", "mixed")}
+    synthetic = dg.AssetKey("synthetic_shards")
+    assert synthetic not in parents["real"]
+    assert synthetic in parents["mixed"]
+    assert dg.AssetKey(["classifier", "real"]) in graph.get(dg.AssetKey(["ingredient", "l2"])).parent_keys
+
+
+def test_bad_manifests_block_what_comes_after(graph):
+    checks = {key.name: key for key in graph.asset_check_keys}
+    blocking = [name for name, key in checks.items() if graph.get(key).blocking]
+    assert set(checks) == {"manifest_contract", "manifest_quality"}
+    assert blocking == ["manifest_contract"]
+
+
+def test_assets_are_thin(root):
+    """An asset resolves paths, calls one op, returns; a loop over batches would be on the wrong floor."""
+    for path in sorted((root / "assets").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                decorated = any("asset" in ast.dump(d) for d in node.decorator_list)
+                if decorated:
+                    assert node.body[-1].end_lineno - node.lineno <= 25, f"{path.name}: {node.name}"
+                    loops = [n for n in ast.walk(node) if isinstance(n, ast.For | ast.While)]
+                    assert not loops, f"{path.name}: {node.name}"
+
+
+def test_modules_are_one_idea(root):
+    """Under 300 lines, tests apart."""
+    for floor in ("ops", "assets", "pipelines", "benchmarks"):
+        for path in (root / floor).rglob("*.py"):
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path

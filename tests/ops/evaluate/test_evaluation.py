@@ -1,0 +1,261 @@
+"""Robustness, fairness and claims on models whose answers are known."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from ops.attack.threat import Threat
+from ops.data.loading import ImageSet, open_images
+from ops.errors import AmalgamError
+from ops.evaluate import robustness as module
+from ops.evaluate.config import FairnessConfig, RobustnessConfig
+from ops.evaluate.fairness import measure_fairness
+from ops.evaluate.measurements import read_measurements, row, split_name, write_measurements
+from ops.evaluate.robustness import attack_images, choose, measure_robustness
+from ops.models.card import ModelCard
+from ops.models.checkpoint import save_classifier
+from ops.models.config import Architecture
+from ops.models.resnet import build_classifier
+from ops.report.claims import judge_claims
+from ops.report.config import Claim, ClaimsConfig
+
+CPU = torch.device("cpu")
+ATTACKS = [{"name": "pgd", "steps": 20}, {"name": "apgd-ce", "steps": 20}]
+
+
+def config(**changes) -> RobustnessConfig:
+    base = {
+        "splits": ["test"],
+        "threats": [{"norm": "linf", "eps": 4 / 255}, {"norm": "l2", "eps": 0.3}],
+        "attacks": ATTACKS,
+        "images": 40,
+        "batch": 16,
+    }
+    return RobustnessConfig.model_validate(base | changes)
+
+
+class Linear(nn.Module):
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3 * side * side, generator=torch.Generator().manual_seed(0)))
+
+    def score(self, x):
+        return (x - 0.5).flatten(1) @ self.w
+
+    def forward(self, x):
+        return torch.stack([-self.score(x), self.score(x)], dim=1)
+
+
+def test_a_linear_model_end_to_end():
+    """Robust accuracy is exactly the share of images whose score is further from 0 than eps times the dual norm."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(100, 156, (60, 8, 8, 3), dtype=np.uint8)
+    table = pd.DataFrame(
+        {"id": [f"i{n}" for n in range(60)], "label": "a", "domain": "d", "attributes": [{"tone": "0"}] * 60}
+    )
+    model = Linear(8).eval()
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    scores = model.score(x)
+    labels = (scores > 0).long()
+    labels[:6] = 1 - labels[:6]  # six mistakes
+    images = ImageSet(pixels, labels.numpy(), table, ("a", "b"))
+    for threat, dual in ((Threat(norm="linf", eps=0.004), 1), (Threat(norm="l2", eps=0.05), 2)):
+        found = attack_images(model, "classifier/linear/seed-0", images, "test", threat, config(), CPU)
+        reach = threat.eps * model.w.detach().norm(p=dual)
+        sure = ((scores.abs() - reach).abs() > 1e-3).numpy()
+        right = (scores > 0).long() == labels
+        robust = (right & (scores.abs() > reach)).numpy()
+        assert int(found["clean"].sum()) == 54
+        assert (found["robust"].to_numpy() == robust)[sure].all()
+        assert 5 < robust.sum() < 50
+        assert (~found["robust"] | (found["pgd"] & found["apgd-ce"])).all()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Return two model folders: random weights with an undecided and a decided head."""
+    home, made = tmp_path_factory.mktemp("models"), {}
+    architecture = Architecture(widths=[8, 16], blocks=[1, 1])
+    for name in ("classifier/real", "classifier/mixed"):
+        for seed in (0, 1):
+            model = build_classifier(architecture, 2, [0.5] * 3, [0.25] * 3, seed)
+            torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(seed + len(name)))
+            card = ModelCard(
+                name=name, architecture=architecture, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3,
+                std=[0.25] * 3, seed=seed, ancestor="",
+            )  # fmt: skip
+            made[f"{name}/seed-{seed}"] = home / name / f"seed-{seed}"
+            save_classifier(made[f"{name}/seed-{seed}"], model, card)
+    return made
+
+
+def measure(models, shards, folders, monitor, tag="a", **changes):
+    out, scratch, cache = folders(f"robustness-{tag}", f"scratch-{tag}", "cache")
+    measure_robustness(config(**changes), models, shards, out, scratch, cache, CPU, monitor)
+    return out
+
+
+def test_rows_are_counts_of_single_outcomes(models, shards, folders, recorder):
+    out = measure(models, shards, folders, recorder)
+    predictions = pq.read_table(out / "predictions.parquet").to_pandas()
+    rows = read_measurements(out)
+    assert len(predictions) == 4 * 2 * 40
+    for threat, metric in (
+        ("linf 4/255", "robust accuracy (linf 4/255)"),
+        ("l2 76.5/255", "robust accuracy (l2 76.5/255)"),
+    ):
+        for (model, seed), mine in predictions[predictions["threat"] == threat].groupby(["model", "seed"]):
+            line = rows.set_index(["model", "seed", "metric"]).loc[(model, seed, metric)]
+            assert line["value"] == mine["robust"].mean()
+            assert line["low"] <= line["value"] <= line["high"]
+            assert line["n"] == 40
+            assert (mine["robust"] == mine["pgd"] & mine["apgd-ce"]).all()
+            assert (mine["clean"] == (mine["predicted"] == mine["label"])).all()
+
+
+def test_batch_size_and_order_of_models_do_not_matter(models, shards, folders, recorder):
+    one = measure(models, shards, folders, recorder, tag="one", batch=7)
+    two = measure(dict(reversed(models.items())), shards, folders, recorder, tag="two", batch=40)
+    tables = [pq.read_table(f / "predictions.parquet").to_pandas() for f in (one, two)]
+    disagree = (tables[0]["robust"] != tables[1]["robust"]).mean()
+    assert disagree <= 0.01, "floating point may turn one of 320, no more"
+    assert (tables[0]["clean"] == tables[1]["clean"]).all()
+
+
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards, folders, recorder_type, monkeypatch):
+    whole = measure(models, shards, folders, recorder_type(), tag="whole")
+    with pytest.raises(KeyboardInterrupt):
+        measure(models, shards, folders, recorder_type(stop_after=5), tag="killed")
+    attacked = []
+    original = module.attack_images
+    monkeypatch.setattr(module, "attack_images", lambda *a: attacked.append(a[1]) or original(*a))
+    resumed = measure(models, shards, folders, recorder_type(), tag="killed")
+    assert len(attacked) == 8 - 6
+    for name in ("predictions.parquet", "measurements.parquet", "pictures/accuracy.png"):
+        assert (whole / name).read_bytes() == (resumed / name).read_bytes()
+
+
+def test_the_choice_of_images_is_nested_and_the_same_for_all(shards, folders):
+    (cache,) = folders("cache")
+    images = open_images(shards, "test", cache)
+    few, many = (set(choose(images, config(images=n), "test").table["id"]) for n in (10, 30))
+    assert few < many
+    assert len(many) == 30
+
+
+def test_a_model_in_training_mode_or_with_nan_is_refused(shards, folders):
+    (cache,) = folders("cache")
+    images = choose(open_images(shards, "test", cache), config(images=4), "test")
+    model = Linear(32)
+    with pytest.raises(AmalgamError, match="training mode"):
+        attack_images(model.train(), "m", images, "test", Threat(), config(), CPU)
+    model.w.data[0] = float("nan")
+    with pytest.raises(AmalgamError, match="no numbers"):
+        attack_images(model.eval(), "m", images, "test", Threat(), config(), CPU)
+
+
+def test_an_attack_that_leaves_the_ball_is_refused(shards, folders, monkeypatch):
+    """No number rests on a bad attack."""
+    (cache,) = folders("cache")
+    images = choose(open_images(shards, "test", cache), config(images=8), "test")
+    monkeypatch.setattr(module, "pgd", lambda model, x, y, *a, **k: (x + 0.2).clamp(0, 1))
+    monkeypatch.setattr(
+        module, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
+    )
+    with pytest.raises(AmalgamError, match="left the threat model"):
+        attack_images(Linear(32).eval(), "m", images, "test", Threat(), config(batch=8), CPU)
+
+
+def test_a_value_outside_its_interval_is_refused(tmp_path):
+    bad = row("m/seed-0", "d", "test", "all", "accuracy", (0.5, 0.6, 0.7), 10)
+    with pytest.raises(ValueError, match="not inside its interval"):
+        write_measurements(tmp_path / "m.parquet", [bad])
+    with pytest.raises(ValueError, match="not inside its interval"):
+        write_measurements(tmp_path / "m.parquet", [{**bad, "value": float("nan")}])
+    assert split_name("classifier/real/seed-12") == ("classifier/real", 12)
+
+
+def predictions(folder, outcomes: dict[tuple[str, int], np.ndarray], groups, threats=("linf 4/255",)):
+    """Write outcomes (images,) of each (model, seed) as a robustness folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for (model, seed), right in outcomes.items():
+        for threat in threats:
+            part = pd.DataFrame({"id": [f"i{n}" for n in range(len(right))], "label": "a", "domain": "d"})
+            part["attributes"] = [{"tone": g} for g in groups]
+            part = part.assign(
+                predicted="a", clean=right, robust=right, model=model, seed=seed, split="test", threat=threat
+            )
+            parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    pq.write_table(__import__("pyarrow").Table.from_pandas(table), folder / "predictions.parquet")
+    return folder
+
+
+def test_fairness_by_hand(shards, folders, recorder, tmp_path):
+    groups = ["0"] * 40 + ["1"] * 10
+    right = np.array([True] * 30 + [False] * 10 + [True] * 4 + [False] * 6)
+    robustness = predictions(tmp_path / "r", {("classifier/real", 0): right}, groups)
+    (out,) = folders("fairness")
+    measure_fairness(FairnessConfig(attribute="tone", replicates=500), robustness, shards, out, recorder)
+    rows = read_measurements(out).set_index(["metric", "group"])
+    assert rows.loc[("accuracy", "tone=0"), "value"] == 0.75
+    assert rows.loc[("accuracy", "tone=1"), "value"] == 0.4
+    assert rows.loc[("worst-group accuracy", "tone=1"), "value"] == 0.4
+    gap = rows.loc[("accuracy gap", "all")]
+    assert gap["value"] == pytest.approx(0.35)
+    assert gap["low"] < 0.35 < gap["high"]
+    with pytest.raises(AmalgamError, match="no attribute 'age'"):
+        measure_fairness(FairnessConfig(attribute="age"), robustness, shards, out, recorder)
+
+
+def claim(measure: str) -> Claim:
+    return Claim(
+        claim=f"claim of {measure}", source="s", paper_effect="p", better="classifier/mixed", than="classifier/real",
+        measure=measure, splits=["test"],
+    )  # fmt: skip
+
+
+def verdicts(tmp_path, folders, recorder, real, mixed, measure):
+    groups = (["0"] * 4 + ["1"]) * (len(real) // 5)
+    outcomes = {("classifier/real", s): real for s in (0, 1)} | {("classifier/mixed", s): mixed for s in (0, 1)}
+    robustness = predictions(tmp_path / "r", outcomes, groups)
+    (out,) = folders("claims")
+    judge_claims(ClaimsConfig(tests=[claim(measure)], replicates=500), robustness, tmp_path, out, recorder)
+    return json.loads((out / "claims.json").read_text())[0]
+
+
+@pytest.mark.parametrize(("gained", "lost", "holds"), [(60, 5, True), (5, 60, False), (12, 10, None), (0, 0, None)])
+def test_verdicts_on_paired_outcomes(gained, lost, holds, tmp_path, folders, recorder):
+    """The effect is (gained - lost) / n, and the verdict says whether its paired interval excludes 0."""
+    real = np.zeros(400, bool)
+    real[:200] = True
+    mixed = real.copy()
+    mixed[200 : 200 + gained] = True
+    mixed[:lost] = False
+    verdict = verdicts(tmp_path, folders, recorder, real, mixed, "clean")
+    assert verdict["effect"] == pytest.approx((gained - lost) / 400)
+    assert verdict["holds"] is holds
+    sd = np.sqrt((gained + lost) / 400 - ((gained - lost) / 400) ** 2) / 20
+    assert verdict["high"] - verdict["low"] == pytest.approx(2 * 1.96 * sd, rel=0.15, abs=1e-9)
+    assert verdict["seeds"] == 2
+
+
+def test_a_smaller_gap_is_the_better_one(tmp_path, folders, recorder):
+    real = np.array(([True] * 4 + [False]) * 80)  # group 0 all right, group 1 all wrong
+    mixed = np.ones(400, bool)
+    verdict = verdicts(tmp_path, folders, recorder, real, mixed, "gap")
+    assert verdict["effect"] == pytest.approx(1.0)
+    assert verdict["holds"] is True
+
+
+def test_a_claim_about_an_unknown_model_is_named(tmp_path, folders, recorder):
+    robustness = predictions(tmp_path / "r", {("classifier/real", 0): np.ones(5, bool)}, ["0"] * 5)
+    (out,) = folders("claims")
+    with pytest.raises(AmalgamError, match="classifier/mixed"):
+        judge_claims(ClaimsConfig(tests=[claim("clean")]), robustness, tmp_path, out, recorder)

@@ -1,0 +1,152 @@
+"""The report: claims first, everything escaped, the same bytes for the same inputs, no network."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ops.errors import AmalgamError
+from ops.evaluate.measurements import row, write_measurements
+from ops.files import write_json
+from ops.report.config import ReportConfig
+from ops.report.html import content_hash, write_report
+
+EVIL = '<script>alert("x")</script>'
+CLAIM = {
+    "claim": "Generated data help.",
+    "source": "Someone 2021",
+    "paper_effect": "+1",
+    "measure": "robust",
+    "splits": ["test"],
+    "comparison": "classifier/mixed against classifier/real",
+    "effect": 0.021,
+    "low": -0.01,
+    "high": 0.05,
+    "effect by seed": [0.03, 0.012],
+    "seeds": 2,
+    "n": 160,
+    "holds": None,
+}
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Return the folders of a finished lineage, as small as the report allows."""
+    home = tmp_path / "store"
+    names = ["raw_images", "curated_manifest", "real_shards", "synthetic_shards", "robustness", "fairness", "claims"]
+    folders = {name: home / name for name in [*names, "classifier/real/seed-0"]}
+    for folder in folders.values():
+        (folder / "pictures").mkdir(parents=True)
+    write_json(
+        folders["real_shards"] / "dataset.json",
+        {
+            "name": EVIL, "classes": ["a", "b"], "domains": ["d"], "groups": "tone", "licence": "none",
+            "notes": {"real": "drawn & made", "arranged": "nothing"},
+        },
+    )  # fmt: skip
+    pd.DataFrame({"id": ["q"]}).to_parquet(folders["raw_images"] / "quarantine.parquet")
+    pd.DataFrame({"id": []}).to_parquet(folders["curated_manifest"] / "removed.parquet")
+    splits = pd.DataFrame({"split": ["train"] * 5 + ["test"] * 3})
+    splits.to_parquet(folders["curated_manifest"] / "manifest.parquet")
+    splits[:4].to_parquet(folders["synthetic_shards"] / "manifest.parquet")
+    rows = [
+        row(f"classifier/real/seed-{s}", "x", "test", "all", "clean accuracy", (v, v - 0.1, v + 0.1), 160)
+        for s, v in ((0, 0.6), (1, 0.7))
+    ]
+    write_measurements(folders["robustness"] / "measurements.parquet", rows)
+    gaps = [row("classifier/real/seed-0", "x", "test", "all", "accuracy gap", (0.2, 0.1, 0.3), 160)]
+    write_measurements(folders["fairness"] / "measurements.parquet", gaps)
+    write_json(folders["claims"] / "claims.json", [CLAIM])
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folders["robustness"] / "pictures" / "accuracy.png")
+    return folders
+
+
+def page(inputs, out, recorder, title="Amalgam report"):
+    out.mkdir()
+    write_report(ReportConfig(title=title), inputs, out, recorder)
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+class Balance(HTMLParser):
+    """Checks that every element is closed where it was opened."""
+
+    VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.found = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_stands_alone(inputs, tmp_path, recorder):
+    text = page(inputs, tmp_path / "out", recorder)
+    parser = Balance()
+    parser.feed(text)
+    assert not parser.open
+    for tag, attributes in parser.found:
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,")), "no network, no files"
+        if tag == "img":
+            assert attributes["alt"]
+    assert not any(tag in ("script", "iframe", "link") for tag, _ in parser.found)
+    ids = {attributes["id"] for _, attributes in parser.found if "id" in attributes}
+    links = {a["href"][1:] for tag, a in parser.found if tag == "a"}
+    assert links <= ids
+
+
+def test_claims_come_first_with_verdict_effect_and_interval(inputs, tmp_path, recorder):
+    text = page(inputs, tmp_path / "out", recorder)
+    headings = re.findall(r"<h2[^>]*>([^<]*)", text)
+    assert headings[0] == "Claims"
+    assert "cannot tell at this scale" in text
+    assert "+2.1 [-1.0, +5.0] points; by seed +3.0, +1.2; 160 images" in text
+    assert "Someone 2021" in text
+
+
+def test_numbers_are_the_means_of_the_seeds(inputs, tmp_path, recorder):
+    text = page(inputs, tmp_path / "out", recorder)
+    assert "0.65 [0.55, 0.75]" in text
+    assert "0.20 [0.10, 0.30]" in text
+
+
+def test_everything_is_escaped(inputs, tmp_path, recorder):
+    text = page(inputs, tmp_path / "out", recorder, title="a < b")
+    assert EVIL not in text
+    assert "&lt;script&gt;" in text
+    assert "a &lt; b" in text
+    assert "drawn &amp; made" in text
+
+
+def test_the_same_inputs_are_the_same_bytes_and_no_path_is_told(inputs, tmp_path, recorder):
+    first, second = (page(inputs, tmp_path / name, recorder) for name in ("one", "two"))
+    assert first == second
+    assert str(tmp_path) not in first
+
+
+def test_hashes_follow_content_and_names(inputs, tmp_path):
+    folder = inputs["claims"]
+    before = content_hash(folder)
+    data = json.loads((folder / "claims.json").read_text())
+    (folder / "claims.json").rename(folder / "other.json")
+    assert content_hash(folder) != before
+    write_json(folder / "claims.json", data)
+    (folder / "other.json").unlink()
+    assert content_hash(folder) == before
+
+
+def test_missing_measurements_are_named(inputs, tmp_path, recorder):
+    (inputs["fairness"] / "measurements.parquet").unlink()
+    with pytest.raises(AmalgamError, match=r"fairness has no measurements\.parquet"):
+        page(inputs, tmp_path / "out", recorder)

@@ -1,0 +1,57 @@
+"""Losses against scipy, finite differences, and the cases that public code turns into NaN."""
+
+import numpy as np
+import torch
+from scipy.special import log_softmax, rel_entr, softmax
+
+from ops.train.losses import kl_divergence, smoothed, soft_cross_entropy, trades
+
+RNG = np.random.default_rng(0)
+CLEAN, ADVERSARIAL = RNG.normal(size=(2, 16, 5)) * 3
+TARGETS = softmax(RNG.normal(size=(16, 5)), axis=1)
+
+
+def test_kl_is_scipys():
+    expected = rel_entr(softmax(CLEAN, axis=1), softmax(ADVERSARIAL, axis=1)).sum(axis=1)
+    found = kl_divergence(torch.from_numpy(CLEAN), torch.from_numpy(ADVERSARIAL))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_soft_cross_entropy_is_its_definition_and_torchs_for_hard_labels():
+    found = soft_cross_entropy(torch.from_numpy(CLEAN), torch.from_numpy(TARGETS))
+    np.testing.assert_allclose(found, -(TARGETS * log_softmax(CLEAN, axis=1)).sum(axis=1), rtol=1e-9)
+    labels = torch.from_numpy(RNG.integers(0, 5, 16))
+    hard = smoothed(labels, 5, torch.zeros(16)).double()
+    reference = torch.nn.functional.cross_entropy(torch.from_numpy(CLEAN), labels, reduction="none")
+    torch.testing.assert_close(soft_cross_entropy(torch.from_numpy(CLEAN), hard), reference)
+
+
+def test_trades_by_hand():
+    """Two classes, logits (0, 0) against (log 3, 0): CE = log 2, KL(1/2,1/2 || 3/4,1/4) = log 2 - log 3 / 2."""
+    clean, adversarial = torch.zeros(1, 2), torch.tensor([[np.log(3.0), 0.0]], dtype=torch.float32)
+    found = trades(clean, adversarial, torch.tensor([[1.0, 0.0]]), beta=6.0)
+    assert abs(float(found) - (np.log(2) + 6 * (np.log(2) - np.log(3) / 2))) < 1e-6
+
+
+def test_the_gradient_flows_through_both_logits():
+    clean, adversarial = (torch.from_numpy(v).requires_grad_(True) for v in (CLEAN, ADVERSARIAL))
+    targets = torch.from_numpy(TARGETS)
+    assert torch.autograd.gradcheck(lambda c, a: trades(c, a, targets, 6.0), (clean, adversarial))
+    kl_divergence(clean, adversarial).sum().backward()
+    assert clean.grad.abs().sum() > 0
+    assert adversarial.grad.abs().sum() > 0
+
+
+def test_a_probability_that_underflows_is_no_nan():
+    clean = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    adversarial = torch.tensor([[-200.0, 200.0]], requires_grad=True)
+    value = kl_divergence(clean, adversarial)
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(clean.grad).all()
+    assert torch.isfinite(adversarial.grad).all()
+
+
+def test_smoothing_is_per_example():
+    found = smoothed(torch.tensor([0, 2]), 4, torch.tensor([0.0, 0.2]))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0, 0, 0], [0.05, 0.05, 0.85, 0.05]]))
