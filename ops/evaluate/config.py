@@ -22,7 +22,9 @@ class RobustnessConfig(Config):
     threats: list[Threat] = Field(min_length=1, description="Threat models; every model meets all of them.")
     attacks: list[Attack] = Field(min_length=1, description="Attacks; an example is robust if it survives all of them.")
     images: int = Field(
-        256, ge=1, description="Images of each split that are attacked, classes and groups as they come."
+        256,
+        ge=1,
+        description="Images of each split that are attacked, classes and groups as they come; clean accuracy is of all.",
     )
     batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")

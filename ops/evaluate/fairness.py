@@ -12,13 +12,11 @@ from ops.data.pictures import COLOURS, save_figure
 from ops.errors import AmalgamError
 from ops.evaluate.config import FairnessConfig
 from ops.evaluate.intervals import bootstrap, group_gap, wilson
-from ops.evaluate.measurements import row, write_measurements
+from ops.evaluate.measurements import NO_THREAT, row, write_measurements
 from ops.files import read_json
 from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.summary import Summary
-
-OUTCOMES = {"clean": "accuracy", "robust": "robust accuracy"}
 
 
 def read_predictions(robustness: Path, attribute: str) -> pd.DataFrame:
@@ -42,13 +40,9 @@ def measure_fairness(config: FairnessConfig, robustness: Path, real: Path, out: 
     table = read_predictions(robustness, config.attribute)
     rows: list[dict[str, Any]] = []
     parts = list(table.groupby(["model", "seed", "split", "threat"]))
-    first_threat = table["threat"].iloc[0]
     for done, ((model, seed, split, threat), mine) in enumerate(parts, start=1):
-        for outcome, label in OUTCOMES.items():
-            if outcome == "clean" and threat != first_threat:
-                continue  # clean outcomes are the same under every threat
-            metric = label if outcome == "clean" else f"{label} ({threat})"
-            rows += _rows(config, mine, outcome, metric, f"{model}/seed-{seed}", dataset["name"], str(split))
+        metric = "accuracy" if threat == NO_THREAT else f"robust accuracy ({threat})"
+        rows += _rows(config, mine, metric, f"{model}/seed-{seed}", dataset["name"], str(split))
         monitor.progress(done, len(parts), "evaluation")
     write_measurements(out / "measurements.parquet", rows)
     names = dataset.get("attribute_names", {}).get(config.attribute, {})
@@ -57,16 +51,16 @@ def measure_fairness(config: FairnessConfig, robustness: Path, real: Path, out: 
 
 
 def _rows(
-    config: FairnessConfig, table: pd.DataFrame, outcome: str, metric: str, model: str, dataset: str, split: str
+    config: FairnessConfig, table: pd.DataFrame, metric: str, model: str, dataset: str, split: str
 ) -> list[dict[str, Any]]:
     """Return one row for each group, one for the worst group and one for the gap."""
     rows = []
     for value, mine in table.groupby("group"):
-        interval = wilson(int(mine[outcome].sum()), len(mine))
+        interval = wilson(int(mine["robust"].sum()), len(mine))
         rows.append(row(model, dataset, split, f"{config.attribute}={value}", metric, interval, len(mine)))
     worst = min(rows, key=lambda r: r["value"])
     rows.append({**worst, "metric": f"worst-group {metric}"})
-    groups, outcomes = table["group"].to_numpy(), table[outcome].to_numpy(np.float64)
+    groups, outcomes = table["group"].to_numpy(), table["robust"].to_numpy(np.float64)
     seed = derive_seed(config.seed, model, split, metric)
     gap = bootstrap(group_gap(groups), outcomes, groups, config.replicates, seed)
     gap = (gap[0], min(gap[1], gap[0]), max(gap[2], gap[0]))  # a maximum is biased upwards under resampling

@@ -27,6 +27,9 @@ SCHEMA = pa.schema(
 )
 """`group` is "all" or "attribute=value"; `low` and `high` are the ends of the 95 % interval; `seed` is the model's."""
 
+NO_THREAT = "none"
+"""The threat of outcomes on unperturbed images: these are all images of a split, while attacks meet a sample."""
+
 
 def row(
     model: str, dataset: str, split: str, group: str, metric: str, interval: Sequence[float], n: int

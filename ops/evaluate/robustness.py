@@ -20,7 +20,7 @@ from ops.data.pictures import bars, labelled_rows
 from ops.errors import AmalgamError
 from ops.evaluate.config import Attack, RobustnessConfig
 from ops.evaluate.intervals import wilson
-from ops.evaluate.measurements import row, split_name, write_measurements
+from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
 from ops.files import read_json, replacing
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -38,7 +38,7 @@ def measure_robustness(
     device: torch.device,
     monitor: Monitor,
 ) -> Summary:
-    """Attack every model on every split under every threat.
+    """Classify every image of every split with every model, and attack a sample of them under every threat.
 
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
@@ -48,13 +48,19 @@ def measure_robustness(
     """
     dataset = read_json(real / "dataset.json")
     pieces: list[pd.DataFrame] = []
-    jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in config.threats]
-    sets = {split: choose(open_images(real, split, cache), config, split) for split in config.splits}
+    threats: list[Threat | None] = [None, *config.threats]
+    jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in threats]
+    whole = {split: open_images(real, split, cache) for split in config.splits}
+    sets = {split: choose(images, config, split) for split, images in whole.items()}
     for done, (name, split, threat) in enumerate(jobs, start=1):
-        ledger = scratch / f"{name.replace('/', '-')}--{split}--{threat.norm}-{threat.eps:.6f}.parquet"
+        kind = f"{threat.norm}-{threat.eps:.6f}" if threat else NO_THREAT
+        ledger = scratch / f"{name.replace('/', '-')}--{split}--{kind}.parquet"
         if not ledger.exists():
             model, _ = load_classifier(models[name], device)
-            table = attack_images(model, name, sets[split], split, threat, config, device)
+            if threat is None:
+                table = classify_images(model, name, whole[split], split, config, device)
+            else:
+                table = attack_images(model, name, sets[split], split, threat, config, device)
             with replacing(ledger) as temporary:
                 pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
         pieces.append(pq.read_table(ledger).to_pandas(maps_as_pydicts="strict"))
@@ -83,6 +89,23 @@ def logits_of(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
     return logits
 
 
+def classify_images(
+    model: nn.Module, name: str, images: ImageSet, split: str, config: RobustnessConfig, device: torch.device
+) -> pd.DataFrame:
+    """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says."""
+    _check_mode(model, name)
+    parts = []
+    for start in range(0, len(images), config.batch):
+        chosen = np.arange(start, min(start + config.batch, len(images)))
+        x = images.batch(chosen).to(device, memory_format=torch.channels_last)
+        parts.append(logits_of(model, x, name).argmax(dim=1).cpu())
+    predicted = torch.cat(parts).numpy()
+    right = predicted == images.labels
+    columns = ("clean", *(attack.name for attack in config.attacks), "robust")
+    found = pd.DataFrame({"predicted": predicted, **{column: right for column in columns}})
+    return _outcomes(images, found, name, split, NO_THREAT)
+
+
 def attack_images(
     model: nn.Module,
     name: str,
@@ -93,8 +116,7 @@ def attack_images(
     device: torch.device,
 ) -> pd.DataFrame:
     """Return one row for each image: clean outcome, outcome of each attack, and whether it survived all."""
-    if model.training:
-        raise AmalgamError(f"{name} is in training mode", "call model.eval() before the evaluation")
+    _check_mode(model, name)
     parts = []
     for start in range(0, len(images), config.batch):
         chosen = np.arange(start, min(start + config.batch, len(images)))
@@ -115,12 +137,21 @@ def attack_images(
             standing = survived
         columns["robust"] = standing.cpu().numpy()
         parts.append(pd.DataFrame(columns))
+    return _outcomes(images, pd.concat(parts, ignore_index=True), name, split, str(threat))
+
+
+def _check_mode(model: nn.Module, name: str) -> None:
+    if model.training:
+        raise AmalgamError(f"{name} is in training mode", "call model.eval() before the evaluation")
+
+
+def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:
+    """Return `found` (outcomes in the order of `images`) with what is known of the images, the model and the threat."""
     table = images.table[["id", "label", "domain", "attributes"]].copy()
-    found = pd.concat(parts, ignore_index=True)
-    found["predicted"] = [images.classes[k] for k in found["predicted"]]
-    model_name, seed = split_name(name)
     table["attributes"] = [dict(sorted(a.items())) for a in table["attributes"]]
-    return table.join(found).assign(model=model_name, seed=seed, split=split, threat=str(threat))
+    found["predicted"] = [images.classes[k] for k in found["predicted"]]
+    model, seed = split_name(name)
+    return table.join(found).assign(model=model, seed=seed, split=split, threat=threat)
 
 
 def _attack(
@@ -139,11 +170,11 @@ def _verify(adversarial: torch.Tensor, x: torch.Tensor, threat: Threat, attack: 
 
 
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
-    """Return measurement rows: clean accuracy, accuracy after each attack, and robust accuracy (all attacks)."""
+    """Return measurement rows: clean accuracy (all images), accuracy after each attack, and robust accuracy (all attacks)."""
     rows = []
     for (model, seed, split), table in predictions.groupby(["model", "seed", "split"]):
         name = f"{model}/seed-{seed}"
-        one = table[table["threat"] == str(config.threats[0])]
+        one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
         for threat in map(str, config.threats):
             mine = table[table["threat"] == threat]

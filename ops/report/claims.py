@@ -9,7 +9,7 @@ import pandas as pd
 from ops.errors import AmalgamError
 from ops.evaluate.fairness import read_predictions
 from ops.evaluate.intervals import bootstrap, group_gap
-from ops.evaluate.measurements import write_measurements
+from ops.evaluate.measurements import NO_THREAT, write_measurements
 from ops.files import write_json
 from ops.progress import Monitor
 from ops.report.config import Claim, ClaimsConfig
@@ -109,14 +109,13 @@ def judge(config: ClaimsConfig, claim: Claim, table: pd.DataFrame) -> dict[str, 
 
 def _outcomes(claim: Claim, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return outcomes (images, 2 models, seeds) of the claim's measure, and the group of each image."""
-    first = table["threat"].iloc[0]
-    column = "robust" if claim.measure in ("robust", "worst_threat") else "clean"
-    if claim.measure != "worst_threat":
-        table = table[table["threat"] == first]
+    threats = [threat for threat in dict.fromkeys(table["threat"]) if threat != NO_THREAT]
+    wanted = {"clean": [NO_THREAT], "gap": [NO_THREAT], "robust": threats[:1], "worst_threat": threats}
+    table = table[table["threat"].isin(wanted[claim.measure])]
     parts = []
     for model in (claim.better, claim.than):
         one = table[table["model"] == model]
-        parts.append(one.groupby(["split", "id", "seed"])[column].min().unstack("seed"))
+        parts.append(one.groupby(["split", "id", "seed"])["robust"].min().unstack("seed"))
     better, than = parts
     if not (better.index.equals(than.index) and better.columns.equals(than.columns)):
         raise AmalgamError(

@@ -72,12 +72,13 @@ def accuracy_tables(rows: pd.DataFrame) -> list[dict[str, Any]]:
     tables = []
     for split in dict.fromkeys(rows["split"]):
         mine = rows[rows["split"] == split]
-        metrics = list(dict.fromkeys(mine["metric"]))
+        counts = mine.groupby("metric", sort=False)["n"].max()
         lines = [
-            {"model": model, "cells": [_cell(part[part["metric"] == metric]) for metric in metrics]}
+            {"model": model, "cells": [_cell(part[part["metric"] == metric]) for metric in counts.index]}
             for model, part in mine.groupby("model")
         ]
-        tables.append({"split": split, "metrics": metrics, "lines": lines, "n": int(mine["n"].max())})
+        metrics = [{"name": metric, "n": int(n)} for metric, n in counts.items()]
+        tables.append({"split": split, "metrics": metrics, "lines": lines})
     return tables
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from ops.attack.apgd import apgd, checkpoints
 from ops.attack.pgd import margin, pgd
-from ops.attack.projections import norm_of
+from ops.attack.projections import ascent_direction, norm_of, project, random_start
 from ops.attack.threat import Threat
 
 LINF, L2 = Threat(norm="linf", eps=8 / 255), Threat(norm="l2", eps=0.5)
@@ -103,6 +103,41 @@ def test_apgd_is_as_strong_as_the_reference(threat, norm):
     assert theirs_right < clean_right - 10, "the attack must have something to do"
     assert theirs_right > 3
     assert abs(ours_right - theirs_right) <= 2
+
+
+def textbook_pgd(model, x, y, threat, steps, seeds):
+    """PGD as in the papers, one example at a time, stopped at the first misclassified iterate."""
+    found = []
+    for n in range(len(x)):
+        centre, label = x[n : n + 1], y[n : n + 1]
+        point, best, best_loss = random_start(centre, threat, seeds[n : n + 1]), None, -torch.inf
+        for step in range(steps + 1):
+            point = point.detach().requires_grad_(True)
+            logits = model(point)
+            loss = nn.functional.cross_entropy(logits, label)
+            if loss.item() > best_loss:
+                best, best_loss = point.detach(), loss.item()
+            if int(logits.argmax()) != int(label):
+                best = point.detach()
+                break
+            if step < steps:
+                (gradient,) = torch.autograd.grad(loss, point)
+                point = project(
+                    point.detach() + 2.5 * threat.eps / steps * ascent_direction(gradient, threat), centre, threat
+                )
+        found.append(best)
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=str)
+def test_pgd_is_the_textbooks(threat):
+    """Whole batches do what one example at a time does."""
+    model, (x, y), seeds = net(), batch(40), torch.arange(40)
+    expected = textbook_pgd(model, x, y, threat, 15, seeds)
+    found = pgd(model, x, y, threat, steps=15, example_seeds=seeds)
+    assert torch.equal(model(found).argmax(1) == y, model(expected).argmax(1) == y)
+    different = (found - expected).abs().flatten(1).amax(1) > 1e-4
+    assert int(different.sum()) <= 1, "the sign of a gradient near 0 may turn on rounding"
 
 
 def test_review_steps_are_those_of_the_paper():

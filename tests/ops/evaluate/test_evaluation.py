@@ -104,7 +104,11 @@ def test_rows_are_counts_of_single_outcomes(models, shards, folders, recorder):
     out = measure(models, shards, folders, recorder)
     predictions = pq.read_table(out / "predictions.parquet").to_pandas()
     rows = read_measurements(out)
-    assert len(predictions) == 4 * 2 * 40
+    assert predictions["threat"].value_counts().to_dict() == {
+        "none": 4 * 48,
+        "linf 4/255": 4 * 40,
+        "l2 76.5/255": 4 * 40,
+    }
     for threat, metric in (
         ("linf 4/255", "robust accuracy (linf 4/255)"),
         ("l2 76.5/255", "robust accuracy (l2 76.5/255)"),
@@ -116,6 +120,10 @@ def test_rows_are_counts_of_single_outcomes(models, shards, folders, recorder):
             assert line["n"] == 40
             assert (mine["robust"] == mine["pgd"] & mine["apgd-ce"]).all()
             assert (mine["clean"] == (mine["predicted"] == mine["label"])).all()
+    plain = predictions[predictions["threat"] == "none"].groupby(["model", "seed"])["clean"].agg(["mean", "size"])
+    clean = rows[rows["metric"] == "clean accuracy"].set_index(["model", "seed"])
+    assert (clean["value"] == plain["mean"]).all()
+    assert set(clean["n"]) == set(plain["size"]) == {48}, "all images of the split, not only those that are attacked"
 
 
 def test_batch_size_and_order_of_models_do_not_matter(models, shards, folders, recorder):
@@ -135,7 +143,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards
     original = module.attack_images
     monkeypatch.setattr(module, "attack_images", lambda *a: attacked.append(a[1]) or original(*a))
     resumed = measure(models, shards, folders, recorder_type(), tag="killed")
-    assert len(attacked) == 8 - 6
+    assert len(attacked) == 4, "of twelve jobs six were done: two with plain images, four with attacks"
     for name in ("predictions.parquet", "measurements.parquet", "pictures/accuracy.png"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
 
@@ -180,7 +188,7 @@ def test_a_value_outside_its_interval_is_refused(tmp_path):
     assert split_name("classifier/real/seed-12") == ("classifier/real", 12)
 
 
-def predictions(folder, outcomes: dict[tuple[str, int], np.ndarray], groups, threats=("linf 4/255",)):
+def predictions(folder, outcomes: dict[tuple[str, int], np.ndarray], groups, threats=("none", "linf 4/255")):
     """Write outcomes (images,) of each (model, seed) as a robustness folder."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = []

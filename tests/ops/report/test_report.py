@@ -118,6 +118,7 @@ def test_claims_come_first_with_verdict_effect_and_interval(inputs, tmp_path, re
 def test_numbers_are_the_means_of_the_seeds(inputs, tmp_path, recorder):
     text = page(inputs, tmp_path / "out", recorder)
     assert "0.65 [0.55, 0.75]" in text
+    assert "clean accuracy<br>160 images" in text
     assert "0.20 [0.10, 0.30]" in text
 
 
