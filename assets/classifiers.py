@@ -2,10 +2,11 @@
 
 A recipe is an asset of its own, not a partition of one big asset, for two reasons: Dagster keeps one code version per
 asset, so that only this makes an edit of one recipe stale exactly that recipe; and a recipe depends on just the data
-that it mixes (a real-only recipe does not wait for the generator).
+that it mixes (a real-only recipe does not wait for the generator; which synthetic images a mixed one waits for is its
+`mix.source`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
@@ -17,7 +18,7 @@ def classifier(
     section: str, name: str, recipe: Recipe, seeds: dg.PartitionsDefinition, group: str
 ) -> dg.AssetsDefinition:
     """Return the asset `<section>/<name>`: the classifier that `recipe` trains, one per seed."""
-    synthetic = [dg.AssetKey("synthetic_shards")] if recipe.uses_synthetic else []
+    synthetic = [dg.AssetKey(recipe.mix.source.split("/"))] if recipe.uses_synthetic else []
     initial = [] if recipe.initialisation == "scratch" else [dg.AssetKey(["classifier", recipe.initialisation])]
 
     @dg.asset(
@@ -26,26 +27,26 @@ def classifier(
         deps=[dg.AssetKey("real_shards"), *synthetic, *initial],
         partitions_def=seeds,
         kinds={"pytorch"},
-        metadata=op("ops.train.loop", params=f"{section}.recipes.{name}", training=True),
+        metadata=op("ops.train.launch", params=f"{section}.recipes.{name}", training=True),
         description=f"{recipe.description or 'A classifier.'} Threat: {recipe.threat}; loss: {recipe.loss}.",
     )
     def train(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
-        from ops.train.loop import train_classifier
+        from ops.train.launch import Job, train_in
 
         with steps.begin(context) as step:
-            summary = train_classifier(
-                step.config(Recipe),
-                name,
-                step.parent("real_shards"),
-                step.parent("synthetic_shards") if synthetic else None,
-                step.parent(initial[0].to_user_string()) if initial else None,
-                step.seed,
-                step.out,
-                step.scratch,
-                step.cache,
-                step.device,
-                step,
+            job = Job(
+                recipe=step.config(Recipe),
+                name=name,
+                real=step.parent("real_shards"),
+                synthetic=step.parent(recipe.mix.source) if synthetic else None,
+                initial=step.parent(initial[0].to_user_string()) if initial else None,
+                seed=step.seed,
+                out=step.out,
+                scratch=step.scratch,
+                cache=step.cache,
+                device=str(step.device),
             )
+            summary = train_in(step.processes, job, step)
             return step.finish(summary)
 
     return train
@@ -56,3 +57,17 @@ def classifier_assets(
 ) -> Iterable[dg.AssetsDefinition]:
     """Return one asset per recipe of `section`."""
     return [classifier(section, name, recipe, seeds, group) for name, recipe in recipes.items()]
+
+
+def shard_folders(recipes: Iterable[Recipe], known: Sequence[str]) -> list[dg.AssetSpec]:
+    """Return the external assets that are folders of shards below `data/` which a recipe mixes in, but `known`."""
+    folders = {recipe.mix.source for recipe in recipes if recipe.uses_synthetic and "/" in recipe.mix.source}
+    return [
+        dg.AssetSpec(
+            folder.split("/"),
+            group_name="raw",
+            description="Shards of generated images, versioned by `data.dvc`; `dvc pull` brings them.",
+            kinds={"dvc", "webdataset"},
+        )
+        for folder in sorted(folders - set(known))
+    ]

@@ -23,6 +23,21 @@ def claims(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) ->
         return step.finish(judge_claims(config, step.parent("robustness"), step.parent("fairness"), step.out, step))
 
 
+def training_study_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+    """Return the asset `training_study`, which compares how `models` (classifiers and ingredients) were trained."""
+
+    @dg.asset(group_name="reports", deps=list(models), kinds={"parquet"}, metadata=op("ops.report.training"))
+    def training_study(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """Robust overfitting, augmentation, weight averaging and the share of real images, recipe by recipe."""
+        from ops.report.config import TrainingStudyConfig
+        from ops.report.training import compare_training
+
+        with steps.begin(context) as step:
+            return step.finish(compare_training(step.parents(), step.out, step, step.config(TrainingStudyConfig)))
+
+    return training_study
+
+
 def report_asset(ancestors: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
     """Return the asset `report`, which shows all of `ancestors`."""
 

@@ -36,6 +36,10 @@ class Step(Monitor, Protocol):
     def device(self) -> "torch.device":
         """The device this step computes on."""
 
+    @property
+    def processes(self) -> int:
+        """How many processes train one classifier together."""
+
     def config(self, kind: type[C]) -> C:
         """Return this asset's section of the parameters."""
 

@@ -1,4 +1,4 @@
-"""Group `synthetic`: images made to a fairness-conditioned plan."""
+"""Group `synthetic`: images made to a fairness-conditioned plan, and those of them to learn from."""
 
 import dagster as dg
 
@@ -39,3 +39,33 @@ def synthetic_shards(context: dg.AssetExecutionContext, steps: dg.ResourceParam[
             step,
         )
         return step.finish(summary)
+
+
+def filtered_synthetic_asset(scorer: str) -> dg.AssetsDefinition:
+    """Return the asset `filtered_synthetic`, for which the recipe `scorer` of `classifier` judges (all its seeds)."""
+    judge = dg.AssetKey(["classifier", scorer])
+
+    @dg.asset(
+        group_name="synthetic",
+        deps=[dg.AssetKey("synthetic_shards"), judge],
+        kinds={"pytorch", "webdataset"},
+        metadata=op("ops.sample.filtering"),
+    )
+    def filtered_synthetic(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """The synthetic images to learn from: labelled, balanced and chosen with a non-robust classifier."""
+        from ops.sample.config import FilteredSyntheticConfig
+        from ops.sample.filtering import filter_synthetic
+
+        with steps.begin(context) as step:
+            summary = filter_synthetic(
+                step.config(FilteredSyntheticConfig),
+                step.parent("synthetic_shards"),
+                step.parents(f"classifier/{scorer}/"),
+                step.out,
+                step.scratch,
+                step.device,
+                step,
+            )
+            return step.finish(summary)
+
+    return filtered_synthetic

@@ -94,7 +94,7 @@ def _outcomes(params: Params, shards: Path, share: float, seed: int, epochs: flo
     if ledger.exists():
         return pd.read_parquet(ledger)
     tree = params.classifier.recipes["real"].model_dump()
-    tree |= {"loss": "clean", "evaluations": 1, "schedule": {**tree["schedule"], "epochs": epochs}}
+    tree |= {"loss": "clean", "reviews": {"count": 1}, "schedule": {**tree["schedule"], "epochs": epochs}}
     out, scratch = (HOME / f"{kind}-{share}-{seed}-{epochs}" for kind in ("model", "scratch"))
     for folder in (out, scratch):
         folder.mkdir(exist_ok=True)

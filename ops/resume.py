@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -66,6 +66,16 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
 
 
+class Plain(Protocol):
+    """A part whose state is numbers that JSON can hold, such as a loss scaler."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put it back."""
+
+
 class Checkpoint:
     """Saves a training run as it goes, and brings it back after a kill.
 
@@ -76,12 +86,17 @@ class Checkpoint:
     LONGEST = 15.0
 
     def __init__(
-        self, folder: Path, modules: Mapping[str, torch.nn.Module], optimizer: torch.optim.Optimizer | None = None
+        self,
+        folder: Path,
+        modules: Mapping[str, torch.nn.Module],
+        optimizer: torch.optim.Optimizer | None = None,
+        plain: Mapping[str, Plain] | None = None,
     ) -> None:
         self.path = folder / "state.safetensors"
         self.modules = modules
         self.optimizer = optimizer
-        self.history: list[dict[str, float]] = []
+        self.plain = plain or {}
+        self.history: list[dict[str, Any]] = []
         self._begun = self._saved = time.monotonic()
         self._cost = 0.0
 
@@ -95,6 +110,8 @@ class Checkpoint:
             module.load_state_dict(unpack(name, tensors))
         if self.optimizer is not None:
             restore_optimizer(self.optimizer, unpack("optimizer", tensors))
+        for name, part in self.plain.items():
+            part.load_state_dict(counters["plain"][name])
         self.history = counters["history"]
         return int(counters["step"])
 
@@ -113,6 +130,7 @@ class Checkpoint:
             tensors |= pack(name, module.state_dict())
         if self.optimizer is not None:
             tensors |= pack("optimizer", optimizer_tensors(self.optimizer))
-        save_state(self.path, tensors, {"step": done, "history": self.history})
+        plain = {name: part.state_dict() for name, part in self.plain.items()}
+        save_state(self.path, tensors, {"step": done, "history": self.history, "plain": plain})
         self._saved = time.monotonic()
         self._cost = self._saved - start

@@ -18,9 +18,19 @@ def prepare_threads(threads: int | None = None) -> None:
 
     `threads` is this process's share of the cores (default: all that the process may use).
     """
-    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads or usable_cores()))
+
+
+def prepare_worker_threads() -> None:
+    """Give a process that torchrun started its share of the cores; torchrun gives each one, whatever the machine has."""
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def configure_torch() -> None:

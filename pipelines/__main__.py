@@ -1,6 +1,7 @@
 """The command line: `python -m pipelines --help`."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -110,6 +111,22 @@ def profile(name: str | None, force: bool) -> None:
 
     with replacing(ROOT / "dvc.yaml") as temporary:
         temporary.write_text(render(project().stages), encoding="utf-8")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path))
+def export(model: str, out: Path) -> None:
+    """Write a classifier of the store to an ONNX file.
+
+    MODEL is a folder of the store, such as classifier/real/seed-0; OUT ends in .onnx. The file takes `images`
+    (N, 3, S, S), float32 in [0, 1], and gives `logits` (N, K), for any number N of images of the side S that the model
+    was trained with. The normalisation is inside; class names and S are in the file's metadata. It is compared with the
+    original on random images before it is kept.
+    """
+    from pipelines.export import export_model
+
+    export_model(model, out)
 
 
 @main.command()

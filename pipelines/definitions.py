@@ -36,23 +36,31 @@ class Project:
 def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """Return the assets of the whole lineage, in the order the data flows."""
     seeds = seed_partitions(params.seeds)
-    models = [
+    recipes = [*params.classifier.recipes.values(), *params.ingredient.recipes.values()]
+    trained = [
         *classifiers.classifier_assets("classifier", params.classifier.recipes, seeds, group="classifiers"),
         *classifiers.classifier_assets("ingredient", params.ingredient.recipes, seeds, group="soups"),
-        soups.soup_asset(params.soup.ingredients, seeds),
     ]
+    soup = soups.soup_asset(params.soup.ingredients, seeds)
+    scorer = params.filtered_synthetic.scorer
+    # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
+    compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
     upstream = [
         *raw.raw_assets(params.raw_images.dataset),
+        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
         curation.curated_manifest,
         curation.real_shards,
         generation.autoencoder,
         generation.diffusion,
         synthetic.sampling_plan,
         synthetic.synthetic_shards,
-        *models,
-        evaluation.robustness_asset([model.key for model in models]),
+        synthetic.filtered_synthetic_asset(scorer),
+        *trained,
+        soup,
+        evaluation.robustness_asset([*compared, soup.key]),
         evaluation.fairness,
         reports.claims,
+        reports.training_study_asset(compared),
     ]
     shown = [asset.key for asset in upstream if isinstance(asset, dg.AssetsDefinition)]
     return [*upstream, reports.report_asset(shown)]

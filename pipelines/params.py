@@ -17,8 +17,8 @@ from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConf
 from ops.errors import AmalgamError
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
-from ops.report.config import ClaimsConfig, ReportConfig
-from ops.sample.config import SamplingPlanConfig
+from ops.report.config import ClaimsConfig, ReportConfig, TrainingStudyConfig
+from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
 from ops.soup.config import SoupConfig
 from ops.train.recipe import Recipe
 from pipelines.project import ROOT
@@ -29,6 +29,7 @@ class Compute(Config):
 
     executor: Literal["in_process", "multiprocess"] = Field("in_process", description="How Dagster runs steps.")
     max_concurrent: int = Field(1, ge=1, description="Steps at a time under `multiprocess`.")
+    processes: int = Field(1, ge=1, description="Processes (torchrun) that train one classifier together.")
     device: str = Field("auto", description="A torch device; `auto` is the first accelerator, else the CPU.")
 
 
@@ -52,12 +53,14 @@ class Params(Config):
     diffusion: DiffusionConfig
     sampling_plan: SamplingPlanConfig
     synthetic_shards: SyntheticShardsConfig
+    filtered_synthetic: FilteredSyntheticConfig
     classifier: Recipes
     ingredient: Recipes
     soup: SoupConfig
     robustness: RobustnessConfig
     fairness: FairnessConfig
     claims: ClaimsConfig
+    training_study: TrainingStudyConfig
     report: ReportConfig
 
 
@@ -97,8 +100,12 @@ def validate(tree: dict[str, Any], name: str) -> Params:
     return params
 
 
+SOURCES = ("filtered_synthetic", "synthetic_shards")
+"""The assets that a recipe can mix in."""
+
+
 def _check_names(params: Params, name: str) -> None:
-    """Raise AmalgamError if a recipe or model is mentioned that does not exist."""
+    """Raise AmalgamError if a recipe, model or source is mentioned that does not exist or does not fit."""
     trained = {f"classifier/{r}" for r in params.classifier.recipes} | {
         f"ingredient/{r}" for r in params.ingredient.recipes
     }
@@ -110,11 +117,58 @@ def _check_names(params: Params, name: str) -> None:
                     f"{name}: {kind}.recipes.{key}.initialisation is {start!r}, no other recipe of `classifier`",
                     f"use scratch or one of: {', '.join(params.classifier.recipes)}",
                 )
+            if recipe.uses_synthetic and not _is_source(recipe.mix.source):
+                raise AmalgamError(
+                    f"{name}: {kind}.recipes.{key}.mix.source is {recipe.mix.source!r}, which makes no shards",
+                    f"use one of: {', '.join(SOURCES)}, or a folder of shards such as data/my-shards",
+                )
+    for key in params.classifier.recipes:
+        _ancestry(params, key, name)
+    _check_scorer(params, name)
     for model in params.soup.ingredients:
         if model not in trained:
             raise AmalgamError(
                 f"{name}: soup.ingredients names {model!r}, which no recipe makes",
                 f"use some of: {', '.join(sorted(trained))}",
+            )
+
+
+def _is_source(source: str) -> bool:
+    """Say whether `source` is an asset of shards, or a clean path of a folder below `data/`."""
+    top, *below = source.split("/")
+    return source in SOURCES or (top == "data" and bool(below) and all(part not in ("", ".", "..") for part in below))
+
+
+def _ancestry(params: Params, recipe: str, name: str) -> list[str]:
+    """Return the recipes of `classifier` that `recipe` starts from, itself first; AmalgamError if in a circle."""
+    line = [recipe]
+    while (start := params.classifier.recipes[line[-1]].initialisation) != "scratch":
+        if start in line:
+            raise AmalgamError(
+                f"{name}: classifier recipes start from each other in a circle: {' <- '.join([*line, start])}",
+                "set initialisation of one of them to scratch",
+            )
+        line.append(start)
+    return line
+
+
+def _check_scorer(params: Params, name: str) -> None:
+    """Raise AmalgamError unless the scorer is a clean classifier that was trained on real images only."""
+    scorer, recipes = params.filtered_synthetic.scorer, params.classifier.recipes
+    fit = [key for key, r in recipes.items() if r.loss == "clean" and not r.uses_synthetic]
+    remedy = f"use one of: {', '.join(fit)}" if fit else "add a recipe to `classifier` with `loss: clean`"
+    where = f"{name}: filtered_synthetic.scorer is {scorer!r}"
+    if scorer not in recipes:
+        raise AmalgamError(f"{where}, no recipe of `classifier`", remedy)
+    if recipes[scorer].loss != "clean":
+        raise AmalgamError(f"{where}, which is trained with an attack (loss: {recipes[scorer].loss})", remedy)
+    for key in _ancestry(params, scorer, name):
+        if recipes[key].uses_synthetic:
+            way = "which" if key == scorer else f"which starts from {key!r}, and that"
+            raise AmalgamError(
+                f"{where}, {way} learns from {recipes[key].mix.source}: what filters synthetic images must not learn "
+                "from them",
+                f"set classifier.recipes.{key}.mix.real_fraction to 1, or {remedy}",
             )
 
 

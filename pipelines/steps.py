@@ -141,6 +141,11 @@ class RunningStep(StepMonitor):
         configure_torch()
         return pick_device(self._params.compute.device)
 
+    @property
+    def processes(self) -> int:
+        """How many processes train one classifier together."""
+        return self._params.compute.processes
+
     def config(self, kind: type[C]) -> C:
         """Return this asset's section of the parameters."""
         found = section(self._params, self.stage.params)

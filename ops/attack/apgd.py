@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from ops.attack.pgd import OBJECTIVES, input_gradient
-from ops.attack.projections import ascent_direction, project, random_start
+from ops.attack.apgd_l1 import sparse_apgd
+from ops.attack.objectives import evaluate_objective, objective_of
+from ops.attack.projections import ascent_direction, per_image, project, random_start
 from ops.attack.threat import Threat
 
 ALPHA = 0.75
@@ -33,19 +34,25 @@ def apgd(
     steps: int,
     loss: str = "ce",
     example_seeds: torch.Tensor,
+    targets: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return adversarial images (N, C, H, W) in the ball around `images` and in [0, 1].
+    """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
-    For each example the last misclassified iterate, else the one with the largest objective. Step size 2 eps at first;
-    at each checkpoint it is halved, and the search goes on from the best point, for examples whose objective rose in
-    fewer than RHO of the steps since the last one, or whose step size and best value are what they were then. An
-    example's result depends on its own seed (N,) int64, not on its batch: no decision looks at another example.
+    For each example the last misclassified iterate, else the one with the largest objective. `loss` is ce, margin or
+    dlr, or margin-targeted or dlr-targeted with target classes `targets` (N,) int64. Step size 2 eps at first; at each
+    checkpoint it is halved, and the search goes on from the best point, for examples whose objective rose in fewer than
+    RHO of the steps since the last one, or whose step size and best value are what they were then. For L1 see
+    `sparse_apgd`. An example's result depends on its own seed (N,) int64, not on its batch: no decision looks at another
+    example.
+
+    Raises AmalgamError for dlr with fewer than 3 classes and dlr-targeted with fewer than 4.
     """
-    objective = OBJECTIVES[loss]
+    objective = objective_of(loss, targets)
+    if threat.norm == "l1":
+        return sparse_apgd(model, images, labels, threat, objective, steps, example_seeds)
     count, device = len(images), images.device
-    shape = (-1, *[1] * (images.dim() - 1))
     x = random_start(images, threat, example_seeds)
-    value, gradient, wrong = _evaluate(model, x, labels, objective)
+    value, gradient, wrong = evaluate_objective(model, x, labels, objective)
     adversarial = x.clone()
     fooled = wrong.clone()
     best, best_value, best_gradient = x.clone(), value.clone(), gradient.clone()
@@ -57,12 +64,12 @@ def apgd(
     reviews = checkpoints(steps)
     last_review = 0
     for step in range(1, steps + 1):
-        plain = project(x + size.view(shape) * ascent_direction(gradient, threat), images, threat)
+        plain = project(x + per_image(size, x) * ascent_direction(gradient, threat), images, threat)
         alpha = ALPHA if step > 1 else 1.0
         moved = project(x + alpha * (plain - x) + (1 - alpha) * (x - previous), images, threat)
         previous, x = x, moved
         before = value
-        value, gradient, wrong = _evaluate(model, x, labels, objective)
+        value, gradient, wrong = evaluate_objective(model, x, labels, objective)
         fooled |= wrong
         adversarial[wrong] = x[wrong]
         raised += value > before
@@ -79,13 +86,4 @@ def apgd(
             halved_before, value_at_check = halve, best_value.clone()
             raised.zero_()
             last_review = step
-    return torch.where(fooled.view(shape), adversarial, best)
-
-
-def _evaluate(model: nn.Module, x: torch.Tensor, labels: torch.Tensor, objective):  # type: ignore[no-untyped-def]
-    """Return objective (N,), its gradient at `x`, and which examples are misclassified (N,)."""
-    x = x.detach().requires_grad_(True)
-    logits = model(x)
-    value = objective(logits, labels)
-    gradient = input_gradient(value, x)
-    return value.detach(), gradient, logits.detach().argmax(dim=1) != labels
+    return torch.where(per_image(fooled, x), adversarial, best)

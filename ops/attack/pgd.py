@@ -1,36 +1,46 @@
-"""Projected gradient descent (Madry et al. 2018), with the objectives that training and evaluation use."""
+"""Projected gradient descent (Madry et al. 2018) with steepest or Adam steps and restarts, for evaluation."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from ops.attack.projections import ascent_direction, project, random_start
+from ops.attack.ascent import AdamAscent, SteepestAscent, evaluation_rates
+from ops.attack.objectives import Objective, objective_of
+from ops.attack.projections import Start, random_start
 from ops.attack.threat import Threat
 
-Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From logits (N, K) and labels (N,) to the value (N,) that the attack raises."""
+Rule = Literal["steepest", "adam"]
+"""Steps of fixed length in the threat's norm, or Adam's."""
+FIRST_SHARE = 0.2
+"""L1: share of the pixel values that the first steps move, as in L1-APGD."""
+SEED_STRIDE = 0x9E3779B9
+"""Between the seeds of restarts: 2^32 over the golden ratio, so that restarts of neighbouring seeds do not meet."""
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy (N,) of each example."""
-    return F.cross_entropy(logits, labels, reduction="none")
+@dataclass
+class Found:
+    """What an attack found for each of N examples."""
 
+    images: torch.Tensor
+    """(N, ...): the first misclassified iterate, else the one with the largest objective."""
+    value: torch.Tensor
+    """(N,): the objective there."""
+    fooled: torch.Tensor
+    """(N,) bool: whether the image is misclassified."""
 
-def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return max over wrong classes of z_k minus z_y (N,); positive where the example is misclassified."""
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(dim=1) - own
+    def standing(self) -> torch.Tensor:
+        """Return the places (M,) of the examples that are not fooled yet."""
+        return (~self.fooled).nonzero().squeeze(1)
 
-
-OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin}
-
-
-def input_gradient(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the sum of `value` with respect to the images `x` alone (no parameter gradients)."""
-    return torch.autograd.grad(value.sum(), x)[0]
+    def improve(self, places: torch.Tensor, other: "Found") -> None:
+        """Take over what `other` found for the examples at `places` (M,), which still stand, where that is better."""
+        better = other.fooled | (other.value > self.value[places])
+        taken = places[better]
+        self.images[taken] = other.images[better]
+        self.value[taken] = other.value[better]
+        self.fooled[taken] = other.fooled[better]
 
 
 def pgd(
@@ -43,18 +53,50 @@ def pgd(
     step_size: float | None = None,
     loss: str = "ce",
     example_seeds: torch.Tensor,
+    rule: Rule = "steepest",
+    restarts: int = 1,
+    start: Start = "uniform",
 ) -> torch.Tensor:
-    """Return adversarial images (N, C, H, W) in the ball around `images` and in [0, 1].
+    """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
-    Starts at a random point of the ball, takes `steps` steepest-ascent steps of `step_size` (default 2.5 eps / steps), and
-    returns for each example the first iterate that is misclassified, else the one with the largest objective. The
-    result of an example depends on its own seed in `example_seeds` (N,) int64, not on the batch it is in.
+    Starts at a random point of the ball and takes `steps` projected steps: `steepest`, of `step_size` pixels in the
+    threat's norm (default: see `default_size`), or `adam`, at the rates of Rebuffi et al.'s PGD-40 (not for L1). `loss` is
+    ce, margin or dlr. Returns for each example the first iterate that is misclassified, else the one with the largest
+    objective; only examples that still stand get another of the `restarts`. The result of an example depends on its own
+    seed in `example_seeds` (N,) int64, not on the batch it is in.
     """
-    objective = OBJECTIVES[loss]
-    size = step_size if step_size is not None else 2.5 * threat.eps / steps
-    x = random_start(images, threat, example_seeds)
-    best, best_value = images.clone(), torch.full((len(images),), -torch.inf, device=images.device)
-    fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    objective = objective_of(loss)
+
+    def attempt(places: torch.Tensor, number: int) -> Found:
+        x, y = images[places], labels[places]
+        begin = random_start(x, threat, restart_seeds(example_seeds, places, number), start)
+        return climb(model, begin, x, y, objective, step_rule(rule, threat, x, steps, step_size), steps)
+
+    found = attempt(torch.arange(len(images), device=images.device), 0)
+    for number in range(1, restarts):
+        places = found.standing()
+        if not len(places):
+            break
+        found.improve(places, attempt(places, number))
+    return found.images
+
+
+def climb(
+    model: nn.Module,
+    start: torch.Tensor,
+    centre: torch.Tensor,
+    labels: torch.Tensor,
+    objective: Objective,
+    rule: SteepestAscent | AdamAscent,
+    steps: int,
+) -> Found:
+    """Return what `steps` steps of `rule` on `objective` find from `start` (N, ...) in the ball around `centre`.
+
+    No gradient of a parameter is computed. The last iterate needs no gradient at all.
+    """
+    x = start
+    best, best_value = centre.clone(), torch.full((len(centre),), -torch.inf, device=centre.device)
+    fooled = torch.zeros(len(centre), dtype=torch.bool, device=centre.device)
     for step in range(steps + 1):
         x = x.detach().requires_grad_(step < steps)
         with torch.set_grad_enabled(step < steps):
@@ -65,7 +107,49 @@ def pgd(
         best[better] = x.detach()[better]
         best_value = torch.where(better, value.detach(), best_value)
         fooled |= wrong
-        if step == steps:
-            break
-        x = project(x.detach() + size * ascent_direction(input_gradient(value, x), threat), images, threat)
-    return best
+        if step < steps:
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+            x = rule(step, x.detach(), gradient, centre)
+    return Found(best, best_value, fooled)
+
+
+def step_rule(
+    rule: Rule, threat: Threat, images: torch.Tensor, steps: int, step_size: float | None = None
+) -> SteepestAscent | AdamAscent:
+    """Return a new step rule for one evaluation attack of `steps` steps on `images`.
+
+    Raises ValueError for a step size for Adam, whose rates are fixed, and AmalgamError for Adam in L1.
+    """
+    if rule == "adam":
+        if step_size is not None:
+            raise ValueError("step_size belongs to the rule steepest; Adam's rates follow from the number of steps")
+        return AdamAscent(threat, evaluation_rates(steps))
+    size = step_size if step_size is not None else default_size(threat, steps)
+    shares = sparse_shares(steps, threat.eps, images[0].numel()) if threat.norm == "l1" and len(images) else None
+    return SteepestAscent(threat, [size] * steps, shares)
+
+
+def default_size(threat: Threat, steps: int) -> float:
+    """Return the length of a steepest step: 2.5 eps / steps, but at least eps / 4 in L1.
+
+    In L1 the projection takes from every moved pixel what the step gives to a few: short steps never get sparse.
+    """
+    return max(2.5 * threat.eps / steps, threat.eps / 4 if threat.norm == "l1" else 0) if steps else threat.eps
+
+
+def sparse_shares(steps: int, eps: float, count: int) -> list[float]:
+    """Return the share of `count` pixel values that each of `steps` L1 steps moves in an evaluation.
+
+    It falls geometrically from 0.2 through the first half and stays at eps entries (at least one) in the second: pixels
+    differ by 1 at most, so no point on the sphere has fewer. With a share that never falls, increments stay spread over
+    that many pixels, and even a linear model does not meet its worst case.
+    """
+    last = min(max(eps, 1), count) / count
+    first = max(FIRST_SHARE, last)
+    half = max(steps // 2, 1)
+    return [first * (last / first) ** min(step / half, 1) for step in range(steps)]
+
+
+def restart_seeds(example_seeds: torch.Tensor, places: torch.Tensor, number: int) -> torch.Tensor:
+    """Return the seeds (M,) of the examples at `places` (M,) for restart `number`; number 0 takes them as they are."""
+    return example_seeds[places.to(example_seeds.device)] + number * SEED_STRIDE

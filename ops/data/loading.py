@@ -56,6 +56,9 @@ def open_images(shards: Path, splits: str | Sequence[str], cache: Path) -> Image
     Raises AmalgamError if there are none, if a label is unknown, or if a shard lacks an image of the manifest.
     """
     wanted = [splits] if isinstance(splits, str) else list(splits)
+    for name in ("dataset.json", "manifest.parquet"):
+        if not (shards / name).exists():
+            raise AmalgamError(f"{shards.name} is no folder of shards: {name} is missing", "dvc pull, or make it again")
     dataset = read_json(shards / "dataset.json")
     table = read_manifest(shards)
     table = table[table["split"].isin(wanted)].sort_values(["split", "shard", "key"]).reset_index(drop=True)

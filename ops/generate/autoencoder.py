@@ -67,7 +67,7 @@ def train_autoencoder(
     for step in range(checkpoint.restore(), config.steps):
         x = images.batch(draw_batch(weights, config.batch, config.seed, "autoencoder", step)).to(device) * 2 - 1
         optimizer.param_groups[0]["lr"] = config.lr * warmup_cosine(step, config.steps)
-        with autocast(device, config.bf16):
+        with autocast(device, "bfloat16" if config.bf16 else "float32"):
             posterior = model.encode(x).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator(config.seed, "posterior", step)).to(device)
             y = model.decode(posterior.mean + posterior.std * noise).sample

@@ -106,7 +106,7 @@ def train_diffusion(
         conditions = drop(conditions, model.conditioner.sizes, config.drop, config.drop_all, random).to(device)
         x, target = interpolate(z.to(device), noise.to(device), t.to(device))
         optimizer.param_groups[0]["lr"] = config.lr * warmup_cosine(step, config.steps)
-        with autocast(device, config.bf16):
+        with autocast(device, "bfloat16" if config.bf16 else "float32"):
             velocity = model(x, t.to(device), conditions)
         loss = torch.nn.functional.mse_loss(velocity.float(), target)
         optimizer.zero_grad(set_to_none=True)

@@ -11,8 +11,9 @@ from torch import nn
 
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
+from ops.models.base import Classifier
+from ops.models.build import build_classifier
 from ops.models.card import ModelCard
-from ops.models.resnet import ResNet, build_classifier
 
 
 def save_classifier(folder: Path, model: nn.Module, card: ModelCard) -> None:
@@ -24,7 +25,7 @@ def save_classifier(folder: Path, model: nn.Module, card: ModelCard) -> None:
     write_json(folder / "model.json", card.model_dump(mode="json"))
 
 
-def load_classifier(folder: Path, device: torch.device) -> tuple[ResNet, ModelCard]:
+def load_classifier(folder: Path, device: torch.device) -> tuple[Classifier, ModelCard]:
     """Return the classifier in `folder` in evaluation mode, and its card.
 
     Raises AmalgamError if a file is missing or damaged, or the weights are those of another architecture.
@@ -43,7 +44,7 @@ def load_classifier(folder: Path, device: torch.device) -> tuple[ResNet, ModelCa
     return place(model, device).eval(), card
 
 
-def place(model: ResNet, device: torch.device) -> ResNet:
+def place(model: Classifier, device: torch.device) -> Classifier:
     """Return `model` on `device`, its weights laid out channels-last, which convolutions are fastest with."""
     return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -1,124 +1,147 @@
-"""Pre-activation residual networks as the robustness papers use them, with the normalisation inside.
+"""Pre-activation residual networks as the robustness papers use them.
 
-Details follow the PyTorch model zoo of "Fixing Data Augmentation" (Rebuffi et al. 2021): SiLU, a last linear layer that
-starts at zero, 3x3 shortcuts in the PreActResNet, 1x1 shortcuts on the activated input in the WideResNet.
+Details follow the model zoo of "Fixing Data Augmentation to Improve Adversarial Robustness" (Rebuffi et al. 2021):
+SiLU, a last linear layer that starts at zero, 3x3 shortcuts of the input as it is in the PreActResNet, 1x1 shortcuts of
+the activated input in the WideResNet, and SAME padding. A WideResNet of width 1 keeps the identity in its first stage,
+where the channels do not change, as the zoo's PyTorch version does (its JAX version projects there too).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ops.models.base import Classifier
 from ops.models.config import Architecture
-from ops.runtime import derive_seed
 
 BN_MOMENTUM = 0.01
 """PyTorch's momentum for the papers' decay of 0.99."""
 
+ACTIVATIONS = {"silu": F.silu, "relu": F.relu}
+
+
+class NormAct(nn.Module):
+    """BatchNorm and the activation, of images (N, C, H, W)."""
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, momentum=BN_MOMENTUM)
+        self.activate = ACTIVATIONS[activation]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the activated images (N, C, H, W)."""
+        return self.activate(self.norm(x))
+
+
+class Conv(nn.Conv2d):
+    """A convolution without bias and with SAME padding, which makes sides ceil(H / stride).
+
+    What is missing is padded, half of it on each side, and where it is odd, the odd pixel at the bottom and right: a 3x3
+    kernel of stride 2 pads images of even sides with (0, 1), not with PyTorch's usual (1, 1). Weights start as a normal
+    distribution of variance 1 / fan-in, truncated at two of its standard deviations.
+    """
+
+    def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(channels, out, kernel, stride, padding=kernel // 2 if stride == 1 else 0, bias=False)
+        fan_in_truncated_(self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the convolved images (N, out, ceil(H / stride), ceil(W / stride))."""
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        if stride == 1:
+            return super().forward(x)
+        height, width = same_padding(x.shape[2], kernel, stride), same_padding(x.shape[3], kernel, stride)
+        return super().forward(F.pad(x, (*width, *height)) if any(width + height) else x)
+
+
+def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the padding before and after a side of that many pixels, as TensorFlow's SAME defines it."""
+    missing = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+    return missing // 2, missing - missing // 2
+
+
+def fan_in_truncated_(weight: torch.Tensor) -> None:
+    """Fill `weight` (out, in, ...) from a truncated normal distribution of variance 1 / fan-in."""
+    # 0.8796 is the standard deviation of a standard normal distribution that is cut off at -2 and 2
+    std = math.sqrt(1 / weight[0].numel()) / 0.87962566103423978
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
 
 class PreActBlock(nn.Module):
-    """BN-SiLU-conv twice; where the shape changes, a 3x3 convolution of the input as it is."""
+    """Norm-activation-convolution twice; where the shape changes, a 3x3 convolution of the input as it is."""
 
-    def __init__(self, channels: int, out: int, stride: int) -> None:
+    def __init__(self, channels: int, out: int, stride: int, activation: str) -> None:
         super().__init__()
-        self.norm1, self.norm2 = _norm(channels), _norm(out)
-        self.conv1 = _conv(channels, out, stride)
-        self.conv2 = _conv(out, out, 1)
-        self.shortcut = _conv(channels, out, stride) if stride != 1 or channels != out else None
+        self.norm1, self.norm2 = NormAct(channels, activation), NormAct(out, activation)
+        self.conv1, self.conv2 = Conv(channels, out, stride=stride), Conv(out, out)
+        self.shortcut = Conv(channels, out, stride=stride) if stride != 1 or channels != out else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output (N, out, H / stride, W / stride)."""
-        y = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+        y = self.conv2(self.norm2(self.conv1(self.norm1(x))))
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
 class WideBlock(nn.Module):
-    """BN-SiLU-conv twice; where channels change, a 1x1 convolution of the activated input."""
+    """Norm-activation-convolution twice; where channels change, a 1x1 convolution of the activated input."""
 
-    def __init__(self, channels: int, out: int, stride: int) -> None:
+    def __init__(self, channels: int, out: int, stride: int, activation: str) -> None:
         super().__init__()
-        self.norm1, self.norm2 = _norm(channels), _norm(out)
-        self.conv1 = _conv(channels, out, stride)
-        self.conv2 = _conv(out, out, 1)
-        self.shortcut = nn.Conv2d(channels, out, 1, stride, bias=False) if channels != out else None
+        self.norm1, self.norm2 = NormAct(channels, activation), NormAct(out, activation)
+        self.conv1, self.conv2 = Conv(channels, out, stride=stride), Conv(out, out)
+        self.shortcut = Conv(channels, out, kernel=1, stride=stride) if channels != out else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output (N, out, H / stride, W / stride)."""
-        active = F.silu(self.norm1(x))
-        y = self.conv2(F.silu(self.norm2(self.conv1(active))))
+        active = self.norm1(x)
+        y = self.conv2(self.norm2(self.conv1(active)))
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
-class ResNet(nn.Module):
-    """From images (N, 3, H, W) float32 in [0, 1] to logits (N, K)."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
+class ResNet(Classifier):
+    """A stem, blocks, a last norm and activation, and the mean over all pixels or over each part of a grid."""
 
     def __init__(
-        self, stem: nn.Conv2d, blocks: Sequence[nn.Module], channels: int, classes: int, final_norm: bool
+        self, stem: Conv, blocks: Sequence[nn.Module], channels: int, classes: int, architecture: Architecture
     ) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(1, 3, 1, 1))
-        self.register_buffer("std", torch.ones(1, 3, 1, 1))
+        super().__init__(channels * architecture.grid**2, classes)
         self.stem = stem
         self.blocks = nn.Sequential(*blocks)
-        self.norm = _norm(channels) if final_norm else nn.Identity()
-        self.head = nn.Linear(channels, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.norm = NormAct(channels, architecture.activation)
+        self.grid = architecture.grid
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the pooled features (N, C) before the last layer."""
-        y = self.blocks(self.stem((x - self.mean) / self.std))
-        return F.silu(self.norm(y)).mean(dim=(2, 3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, K) of images (N, 3, H, W) in [0, 1]."""
-        return self.head(self.features(x))
+        """Return the features (N, C grid^2), means over parts of the last map, of images (N, 3, H, W) in [0, 1]."""
+        last = self.norm(self.blocks(self.stem(self.normalise(x))))
+        return last.mean(dim=(2, 3)) if self.grid == 1 else F.adaptive_avg_pool2d(last, self.grid).flatten(1)
 
 
-def build_classifier(
-    architecture: Architecture, classes: int, mean: Sequence[float], std: Sequence[float], seed: int = 0
+def preact_resnet(architecture: Architecture, classes: int) -> ResNet:
+    """Return a PreActResNet; every stage but the first halves the sides."""
+    stem = Conv(3, architecture.widths[0], stride=architecture.stem_stride)
+    return _resnet(PreActBlock, stem, architecture.widths, architecture.blocks, classes, architecture)
+
+
+def wide_resnet(architecture: Architecture, classes: int) -> ResNet:
+    """Return a WideResNet: three stages of n = (depth - 4) / 6 blocks, with 16, 32 and 64 times `width` channels."""
+    widths = [16 * architecture.width * 2**stage for stage in range(3)]
+    blocks = [(architecture.depth - 4) // 6] * 3
+    return _resnet(WideBlock, Conv(3, 16), widths, blocks, classes, architecture)
+
+
+def _resnet(
+    block: type[PreActBlock] | type[WideBlock],
+    stem: Conv,
+    widths: Sequence[int],
+    counts: Sequence[int],
+    classes: int,
+    architecture: Architecture,
 ) -> ResNet:
-    """Return an untrained classifier whose weights follow from `seed`; `mean` and `std` are for pixels in [0, 1]."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "classifier"))
-        model = (
-            _preact(architecture, classes) if architecture.family == "preact_resnet" else _wide(architecture, classes)
-        )
-    model.mean.copy_(torch.tensor(mean).view(1, 3, 1, 1))
-    model.std.copy_(torch.tensor(std).view(1, 3, 1, 1))
-    return model
-
-
-def _preact(architecture: Architecture, classes: int) -> ResNet:
-    widths = architecture.widths
-    stem = _conv(3, widths[0], architecture.stem_stride)
-    blocks, channels = [], widths[0]
-    for stage, (width, count) in enumerate(zip(widths, architecture.blocks, strict=True)):
+    blocks, channels = [], stem.out_channels
+    for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
         for number in range(count):
-            blocks.append(PreActBlock(channels, width, 2 if stage and not number else 1))
+            blocks.append(block(channels, width, 2 if stage and not number else 1, architecture.activation))
             channels = width
-    return ResNet(stem, blocks, channels, classes, final_norm=True)
-
-
-def _wide(architecture: Architecture, classes: int) -> ResNet:
-    per_stage = (architecture.depth - 4) // 6
-    blocks, channels = [], 16
-    for stage, width in enumerate(16 * architecture.width * 2**s for s in range(3)):
-        for number in range(per_stage):
-            blocks.append(WideBlock(channels, width, 2 if stage and not number else 1))
-            channels = width
-    return ResNet(_conv(3, 16, 1), blocks, channels, classes, final_norm=True)
-
-
-def _conv(channels: int, out: int, stride: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return conv
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, momentum=BN_MOMENTUM)
+    return ResNet(stem, blocks, channels, classes, architecture)

@@ -34,3 +34,9 @@ class ReportConfig(Config):
     """The page."""
 
     title: str = Field("Amalgam", description="Heading of the report.")
+
+
+class TrainingStudyConfig(Config):
+    """Which trainings are compared."""
+
+    recipes: list[str] = Field([], description="Recipes that are shown, such as real; empty is all.")

@@ -28,6 +28,11 @@ PICTURES = (
     ("autoencoder", "reconstructions", "Validation images and what the autoencoder makes of them."),
     ("sampling_plan", "plan", "The sampling plan against the training split."),
     ("synthetic_shards", "synthetic", "Synthetic images, made by the diffusion model of this run from the plan."),
+    ("filtered_synthetic", "confidence", "How sure a non-robust classifier is of the labels, by class; what was kept."),
+    ("filtered_synthetic", "extremes", "The synthetic images in which it sees their label best, and least."),
+    ("training_study", "overfitting", "Robust accuracy along training, of averaged and live weights."),
+    ("training_study", "augmentation", "Robust accuracy by augmentation."),
+    ("training_study", "alpha", "Robust accuracy by share of real images in a batch."),
     ("robustness", "accuracy", "Accuracy before and after each attack, seeds averaged."),
     ("robustness", "adversarial", "Images that an attack turns, with the perturbation (amplified)."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
@@ -112,13 +117,17 @@ def _picture(inputs: Mapping[str, Path], stage: str, name: str, text: str) -> di
 
 
 def _curation(inputs: Mapping[str, Path]) -> dict[str, int]:
-    """Return how many images came in, were quarantined, removed, and are in each split."""
+    """Return how many images were quarantined, removed, are in each split, were made, and passed the filter."""
     quarantined = len(pd.read_parquet(inputs["raw_images"] / "quarantine.parquet"))
     removed = len(pd.read_parquet(inputs["curated_manifest"] / "removed.parquet"))
     splits = pd.read_parquet(inputs["curated_manifest"] / "manifest.parquet", columns=["split"])["split"].value_counts()
     synthetic = pd.read_parquet(inputs["synthetic_shards"] / "manifest.parquet", columns=["split"])
     counts = {str(split): int(count) for split, count in sorted(splits.items())}
-    return {"quarantined": quarantined, "removed": removed, **counts, "synthetic": len(synthetic)}
+    found = {"quarantined": quarantined, "removed": removed, **counts, "synthetic": len(synthetic)}
+    if "filtered_synthetic" in inputs:
+        filtered = pd.read_parquet(inputs["filtered_synthetic"] / "manifest.parquet", columns=["split"])
+        found["filtered synthetic"] = len(filtered)
+    return found
 
 
 def content_hash(folder: Path) -> str:

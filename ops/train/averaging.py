@@ -1,6 +1,7 @@
-"""Weight averaging."""
+"""Exponential weight averaging."""
 
 import torch
+from torch import nn
 
 
 def ramped_decay(decay: float, step: int) -> float:
@@ -9,15 +10,23 @@ def ramped_decay(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def update_average(average: torch.nn.Module, model: torch.nn.Module, decay: float, step: int) -> None:
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int, statistics: str = "live") -> None:
     """Move `average` towards `model`: theta' <- tau theta' + (1 - tau) theta, after optimizer step `step` (from 0).
 
-    Only weights are averaged; buffers (BatchNorm statistics) are the live model's, as in the reference implementation
-    of "Fixing Data Augmentation" (Rebuffi et al. 2021).
+    By default only weights are averaged and buffers (BatchNorm statistics) are the live model's, as in the reference
+    implementation of "Fixing Data Augmentation" (Rebuffi et al. 2021); `statistics="averaged"` averages them too.
     """
-    tau = ramped_decay(decay, step)
+    move_average(average, model, 1 - ramped_decay(decay, step), statistics)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, share: float, statistics: str) -> None:
+    """Move the average by `share` of the way to the model."""
     mine: list[torch.Tensor] = list(average.parameters())
     theirs: list[torch.Tensor] = list(model.parameters())
-    torch._foreach_lerp_(mine, theirs, 1 - tau)
+    torch._foreach_lerp_(mine, theirs, share)
     for kept, live in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(live)
+        if statistics == "averaged" and kept.is_floating_point():
+            kept.lerp_(live, share)
+        else:
+            kept.copy_(live)  # counters are copied, never averaged

@@ -3,37 +3,56 @@
 import torch
 from torch import nn
 
-from ops.attack.pgd import input_gradient
-from ops.attack.projections import ascent_direction, project
+from ops.attack.ascent import AdamAscent, SteepestAscent
+from ops.attack.projections import batch_start
 from ops.attack.threat import Threat
 from ops.train.batchnorm import frozen_statistics
 from ops.train.losses import soft_cross_entropy
 from ops.train.recipe import InnerAttack
 
+ADAM_RATES = (0.1, 0.01)
+"""Adam's rates, in pixels, in the first and second half of the steps (Rebuffi et al. 2021, reference implementation)."""
+
+
+def starting_point(x: torch.Tensor, threat: Threat, config: InnerAttack, rng: torch.Generator) -> torch.Tensor:
+    """Return where the attack on images (B, C, H, W) starts, in [0, 1]; the draws are those of the whole batch."""
+    wide = threat if config.noise == 1 else threat.model_copy(update={"eps": threat.eps * config.noise})
+    return batch_start(x, wide, config.start, rng)
+
 
 def inner_attack(
     model: nn.Module,
     x: torch.Tensor,
+    start: torch.Tensor,
     targets: torch.Tensor,
     threat: Threat,
     config: InnerAttack,
-    rng: torch.Generator,
+    scale: float = 1.0,
 ) -> torch.Tensor:
-    """Return adversarial images (B, C, H, W): steepest ascent of CE(f(x + d), targets) from a random start.
+    """Return adversarial images (B, C, H, W): ascent of CE(f(x + d), targets) from `start`.
 
     `targets` (B, K) are probabilities that stay fixed: the clean prediction for TRADES (the cross-entropy is then the KL
-    divergence up to a constant), the labels for PGD adversarial training. The model stays in training mode: batch
-    statistics are used and the running statistics are not touched. Steps follow the sign (L-inf) or the normalised
-    gradient (L2); the papers' reference takes Adam steps, which start as sign steps too.
+    divergence up to a constant), the labels for PGD adversarial training and wherever labels are mixed. The model stays
+    in training mode: batch statistics are used and the running statistics are not touched. No gradient of a parameter is
+    computed. `scale` multiplies the objective, so that half precision does not round its gradient to 0.
     """
-    noise = torch.rand(x.shape, generator=rng).to(x) * 2 - 1
-    if threat.norm == "l2":
-        noise = noise / noise.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-    adversarial = project(x + threat.eps * noise, x, threat)
-    for _ in range(config.steps):
-        adversarial = adversarial.detach().requires_grad_(True)
-        with frozen_statistics(model):
-            value = soft_cross_entropy(model(adversarial).float(), targets)
-        direction = ascent_direction(input_gradient(value, adversarial), threat)
-        adversarial = project(adversarial.detach() + config.step_size * threat.eps * direction, x, threat)
+    ascent = _ascent(threat, config)
+    adversarial = start
+    with frozen_statistics(model):
+        for step in range(config.steps):
+            adversarial = adversarial.detach().requires_grad_(True)
+            value = scale * soft_cross_entropy(model(adversarial).float(), targets).sum()
+            (gradient,) = torch.autograd.grad(value, adversarial)
+            adversarial = ascent(step, adversarial.detach(), gradient, x)
     return adversarial.detach()
+
+
+def _ascent(threat: Threat, config: InnerAttack) -> SteepestAscent | AdamAscent:
+    """Return the step rule; without projection, the ball is replaced by one that no step can leave."""
+    reach = threat
+    if not config.project:
+        reach = threat.model_copy(update={"eps": threat.eps * (config.noise + config.steps * config.step_size)})
+    if config.rule == "adam":
+        first = config.steps // 2
+        return AdamAscent(reach, [ADAM_RATES[0]] * first + [ADAM_RATES[1]] * (config.steps - first))
+    return SteepestAscent(reach, [config.step_size * threat.eps] * config.steps)

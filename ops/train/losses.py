@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from ops.errors import AmalgamError
+
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return -sum_k targets_k log softmax(logits)_k for each example (N,)."""
@@ -25,6 +27,29 @@ def trades(clean: torch.Tensor, adversarial: torch.Tensor, targets: torch.Tensor
 
 
 def smoothed(labels: torch.Tensor, classes: int, smoothing: torch.Tensor) -> torch.Tensor:
-    """Return targets (N, K): one-hot labels (N,), smoothed by `smoothing` (N,) of each example."""
+    """Return targets (N, K): one-hot labels (N,), smoothed by `smoothing` (N,) of each example.
+
+    Raises AmalgamError for labels outside 0 ... classes - 1.
+    """
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise AmalgamError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}, but there are {classes} classes",
+            "look at the labels of the shards' manifest; make the shards again",
+        )
     onehot = F.one_hot(labels, classes).float()
     return onehot * (1 - smoothing[:, None]) + smoothing[:, None] / classes
+
+
+def mart(clean: torch.Tensor, adversarial: torch.Tensor, labels: torch.Tensor, beta: float) -> torch.Tensor:
+    """Return the mean of BCE(f(x'), y) + beta KL(f(x) || f(x')) (1 - f_y(x)) (Wang et al. 2020, equation 11).
+
+    BCE = -log p'_y - log(1 - max_{k != y} p'_k). `labels` (N,) int64. log(1 - p'_k) is computed as the log-sum-exp of the
+    other classes, so that a probability of 1 gives a large number and not an infinity.
+    """
+    log_q = F.log_softmax(adversarial, dim=1)
+    others = log_q.scatter(1, labels[:, None], -torch.inf)
+    worst = others.argmax(dim=1, keepdim=True)
+    rest = log_q.scatter(1, worst, -torch.inf).logsumexp(dim=1)
+    boosted = -log_q.gather(1, labels[:, None]).squeeze(1) - rest
+    wrong = 1 - clean.softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    return (boosted + beta * kl_divergence(clean, adversarial) * wrong).mean()

@@ -28,26 +28,41 @@ class Batches:
     mix: Mix
     batch: int
     seed: int
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mix.real_fraction < 1 and (self.synthetic is None or not len(self.synthetic)):
             raise AmalgamError("the recipe mixes in synthetic images, but there are none", "set mix.real_fraction to 1")
+        if self.synthetic is not None and self.synthetic.classes != self.real.classes:
+            raise AmalgamError(
+                f"the synthetic images have the classes {', '.join(self.synthetic.classes)}, the real ones "
+                f"{', '.join(self.real.classes)}",
+                "make the synthetic shards again from this dataset",
+            )
 
-    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return images (B, 3, H, W) in [0, 1], targets (B, K) and labels (B,) of `step`; real images come first."""
+    def at(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (B, 3, H, W) in [0, 1] and targets (B, K) of `step`, rows in random order.
+
+        The order matters to whoever takes a part of the batch (a process, a part of an accumulated batch, a sub-batch of
+        CutMix): each part has its share of synthetic images.
+        """
         n_real = real_count(self.batch, self.mix.real_fraction)
         images, labels, smoothing = [], [], []
         for name, source, count, amount in (
-            ("real", self.real, n_real, 0.0),
+            ("real", self.real, n_real, self.label_smoothing),
             ("synthetic", self.synthetic, self.batch - n_real, self.mix.label_smoothing),
         ):
             if count and source is not None:
                 chosen = shuffled(step * count, count, len(source), self.seed, name)
-                images.append(source.batch(chosen))
+                images.append(source.images[chosen])
                 labels.append(source.targets(chosen))
                 smoothing.append(torch.full((count,), amount))
-        y = torch.cat(labels)
-        return torch.cat(images), smoothed(y, len(self.real.classes), torch.cat(smoothing)), y
+        pixels, y, amounts = np.concatenate(images), torch.cat(labels), torch.cat(smoothing)
+        if 0 < n_real < self.batch:
+            order = np.random.default_rng(derive_seed(self.seed, "rows", step)).permutation(self.batch)
+            pixels, y, amounts = pixels[order], y[order], amounts[order]
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)  # channels-last in memory
+        return x, smoothed(y, len(self.real.classes), amounts)
 
 
 def shuffled(start: int, count: int, size: int, *seed: int | str) -> np.ndarray:

@@ -11,11 +11,11 @@ GROUPS = {
     "raw": {"raw_images", "manifest", "data/emoji-people"},
     "curation": {"curated_manifest", "real_shards"},
     "generation": {"autoencoder", "diffusion"},
-    "synthetic": {"sampling_plan", "synthetic_shards"},
-    "classifiers": {"classifier/real", "classifier/mixed"},
+    "synthetic": {"sampling_plan", "synthetic_shards", "filtered_synthetic"},
+    "classifiers": {"classifier/real", "classifier/mixed", "classifier/scorer"},
     "soups": {"ingredient/l2", "soup"},
     "evaluation": {"robustness", "fairness"},
-    "reports": {"claims", "report"},
+    "reports": {"claims", "training_study", "report"},
 }
 
 
@@ -41,12 +41,28 @@ def test_every_asset_is_described_and_stamped(graph):
         assert node.kinds, key
 
 
-def test_a_real_only_recipe_does_not_wait_for_the_generator(graph):
-    parents = {name: graph.get(dg.AssetKey(["classifier", name])).parent_keys for name in ("real", "mixed")}
-    synthetic = dg.AssetKey("synthetic_shards")
-    assert synthetic not in parents["real"]
-    assert synthetic in parents["mixed"]
+def test_a_recipe_waits_for_what_it_mixes(graph):
+    parents = {name: graph.get(dg.AssetKey(["classifier", name])).parent_keys for name in ("real", "mixed", "scorer")}
+    real = dg.AssetKey("real_shards")
+    assert parents["real"] == parents["scorer"] == {real}, "and not for the generator"
+    assert parents["mixed"] == {real, dg.AssetKey("filtered_synthetic")}
     assert dg.AssetKey(["classifier", "real"]) in graph.get(dg.AssetKey(["ingredient", "l2"])).parent_keys
+
+
+def test_the_scorer_judges_and_is_not_judged(graph):
+    scorer = dg.AssetKey(["classifier", "scorer"])
+    children = {key.to_user_string() for key in graph.get(scorer).child_keys}
+    assert children == {"filtered_synthetic", "report"}
+    filtered = graph.get(dg.AssetKey("filtered_synthetic"))
+    assert filtered.parent_keys == {scorer, dg.AssetKey("synthetic_shards")}
+    assert not filtered.is_partitioned
+    assert graph.get(scorer).is_partitioned
+
+
+def test_the_study_compares_what_is_trained(graph):
+    study = {key.to_user_string() for key in graph.get(dg.AssetKey("training_study")).parent_keys}
+    assert study == {"classifier/real", "classifier/mixed", "ingredient/l2"}
+    assert dg.AssetKey("training_study") in graph.get(dg.AssetKey("report")).parent_keys
 
 
 def test_bad_manifests_block_what_comes_after(graph):

@@ -11,7 +11,7 @@ AFTER_RECIPE = {
     *RECIPE,
     *{f"ingredient/l2/seed-{n}" for n in (0, 1)},
     *{f"soup/seed-{n}" for n in (0, 1)},
-    *{"robustness", "fairness", "claims", "report"},
+    *{"robustness", "fairness", "claims", "training_study", "report"},
 }
 
 
@@ -68,7 +68,9 @@ print(json.dumps([{"name": r.info.run_name, "status": r.info.status, "tags": r.d
 """
     runs = {run["name"]: run for run in json.loads(workspace.python(code))}
     training = {
-        f"{a}/seed-{n}" for a in ("classifier/real", "classifier/mixed", "ingredient/l2", "soup") for n in (0, 1)
+        f"{a}/seed-{n}"
+        for a in ("classifier/real", "classifier/mixed", "classifier/scorer", "ingredient/l2", "soup")
+        for n in (0, 1)
     }
     assert set(runs) == training | {"autoencoder", "diffusion"}
     locked = workspace.locked()

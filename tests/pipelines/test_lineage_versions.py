@@ -10,9 +10,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.definitions import project
+from pipelines.definitions import build_definitions, project
 from pipelines.dvc import render
-from pipelines.lineage import code_version, digest_folder, sources_of
+from pipelines.lineage import code_version, digest_folder, sources_of, stages
+from pipelines.params import read_tree, validate
 
 
 def test_string_selections_parse():
@@ -99,6 +100,70 @@ def test_recipes_are_versioned_one_by_one():
 def test_a_real_only_recipe_does_not_wait_for_the_generator():
     stage = next(s for s in project().stages if s.folder == "classifier/real/seed-0")
     assert {p.folder for p in stage.parents} == {"real_shards"}
+
+
+def test_the_filter_depends_on_every_seed_of_its_scorer(root):
+    stage = next(s for s in project().stages if s.folder == "filtered_synthetic")
+    assert {p.folder for p in stage.parents} == {
+        "synthetic_shards", "classifier/scorer/seed-0", "classifier/scorer/seed-1",
+    }  # fmt: skip
+    entry = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["filtered_synthetic"]
+    assert entry["cmd"] == "python -m pipelines materialize filtered_synthetic"
+    assert entry["params"] == ["filtered_synthetic"]
+    assert {"ops/sample/filtering.py", "ops/sample/config.py", "ops/models/checkpoint.py"} <= set(entry["deps"])
+    assert "ops/sample/plan.py" not in entry["deps"]
+    for seed in (0, 1):
+        mixed = next(s for s in project().stages if s.folder == f"classifier/mixed/seed-{seed}")
+        assert {p.folder for p in mixed.parents} == {"real_shards", "filtered_synthetic"}
+
+
+@pytest.fixture
+def changed(root):
+    """Return a function that gives the stages by folder, and the external assets, of a changed default profile."""
+
+    def build(change):
+        tree = read_tree(root / "profiles" / "default.yaml")
+        change(tree)
+        definitions = build_definitions(validate(tree, "params.yaml"), tree)
+        graph = definitions.resolve_asset_graph()
+        external = {k.to_user_string() for k in graph.get_all_asset_keys() if graph.get(k).is_external}
+        return {s.folder: s for s in stages(definitions)}, external
+
+    return build
+
+
+def test_a_recipe_can_mix_the_images_as_they_were_made(changed):
+    found, _ = changed(lambda tree: tree["classifier"]["recipes"]["mixed"]["mix"].update(source="synthetic_shards"))
+    mixed = found["classifier/mixed/seed-0"]
+    assert {p.folder for p in mixed.parents} == {"real_shards", "synthetic_shards"}
+    assert mixed.raw == ()
+
+
+def test_a_recipe_can_mix_a_folder_of_raw_shards(changed):
+    def change(tree):
+        tree["classifier"]["recipes"]["mixed"]["mix"]["source"] = "data/generated/edm"
+        tree["ingredient"]["recipes"]["l2"]["mix"].update(real_fraction=0.5, source="data/generated/edm")
+
+    found, external = changed(change)
+    mixed = found["classifier/mixed/seed-0"]
+    assert {p.folder for p in mixed.parents} == {"real_shards"}
+    assert mixed.raw == found["ingredient/l2/seed-1"].raw == ("data/generated/edm",)
+    assert external == {project().params.raw_images.dataset, "data/generated/edm"}
+    entry = yaml.safe_load(render(list(found.values())))["stages"]["classifier-mixed-seed-0"]
+    assert "data/generated/edm" in entry["deps"]
+
+
+def test_the_scorer_can_have_another_name(changed):
+    def change(tree):
+        tree["classifier"]["recipes"]["judge"] = tree["classifier"]["recipes"]["scorer"]
+        tree["filtered_synthetic"]["scorer"] = "judge"
+
+    found, _ = changed(change)
+    names = {p.folder for p in found["filtered_synthetic"].parents}
+    assert names == {"synthetic_shards", "classifier/judge/seed-0", "classifier/judge/seed-1"}
+    judged = {p.folder for p in found["robustness"].parents}
+    assert "classifier/scorer/seed-0" in judged, "then it is a recipe like any other"
+    assert "classifier/judge/seed-0" not in judged
 
 
 def test_parents_of_partitioned_stages():

@@ -55,6 +55,72 @@ def test_initialisation_from_an_unknown_recipe(tree):
         validate(tree, "params.yaml")
 
 
+def test_recipes_that_start_from_each_other(tree):
+    recipes = tree["classifier"]["recipes"]
+    recipes["real"]["initialisation"], recipes["mixed"]["initialisation"] = "mixed", "real"
+    with pytest.raises(AmalgamError, match="real <- mixed <- real") as error:
+        validate(tree, "params.yaml")
+    assert "scratch" in error.value.remedy
+
+
+@pytest.mark.parametrize("source", ["filtered_sinthetic", "real_shards", "data", "data/", "data/../store", "/data/x"])
+def test_an_unknown_source_is_named_with_the_choices(tree, source):
+    tree["classifier"]["recipes"]["mixed"]["mix"]["source"] = source
+    with pytest.raises(AmalgamError, match=r"classifier\.recipes\.mixed\.mix\.source") as error:
+        validate(tree, "params.yaml")
+    assert repr(source) in error.value.message
+    for choice in ("filtered_synthetic", "synthetic_shards", "data/"):
+        assert choice in error.value.remedy
+
+
+@pytest.mark.parametrize("source", ["filtered_synthetic", "synthetic_shards", "data/edm-1m", "data/generated/edm"])
+def test_known_sources(tree, source):
+    tree["classifier"]["recipes"]["mixed"]["mix"]["source"] = source
+    assert validate(tree, "params.yaml").classifier.recipes["mixed"].mix.source == source
+
+
+def test_the_source_of_a_recipe_that_mixes_nothing_is_idle(tree):
+    tree["classifier"]["recipes"]["real"]["mix"]["source"] = "anything"
+    validate(tree, "params.yaml")
+
+
+def test_a_scorer_that_is_no_recipe(tree):
+    tree["filtered_synthetic"]["scorer"] = "skorer"
+    with pytest.raises(AmalgamError, match=r"filtered_synthetic\.scorer is 'skorer'") as error:
+        validate(tree, "params.yaml")
+    assert error.value.remedy == "use one of: scorer"
+
+
+def test_a_scorer_that_is_trained_with_an_attack(tree):
+    tree["filtered_synthetic"]["scorer"] = "real"
+    with pytest.raises(AmalgamError, match=r"trained with an attack \(loss: trades\)"):
+        validate(tree, "params.yaml")
+    del tree["classifier"]["recipes"]["scorer"]
+    with pytest.raises(AmalgamError, match="trained with an attack") as error:
+        validate(tree, "params.yaml")
+    assert "loss: clean" in error.value.remedy
+
+
+@pytest.mark.parametrize("source", ["filtered_synthetic", "synthetic_shards"])
+def test_a_scorer_must_not_learn_from_what_it_filters(tree, source):
+    tree["classifier"]["recipes"]["scorer"]["mix"] = {"real_fraction": 0.5, "source": source}
+    with pytest.raises(AmalgamError, match=f"'scorer', which learns from {source}") as error:
+        validate(tree, "params.yaml")
+    assert "classifier.recipes.scorer.mix.real_fraction" in error.value.remedy
+
+
+def test_a_scorer_must_not_start_from_a_model_that_learnt_from_what_it_filters(tree):
+    tree["classifier"]["recipes"]["scorer"]["initialisation"] = "mixed"
+    with pytest.raises(AmalgamError, match="starts from 'mixed', and that learns from filtered_synthetic"):
+        validate(tree, "params.yaml")
+
+
+def test_a_filter_setting_without_effect_names_its_key(tree):
+    tree["filtered_synthetic"]["rule"] = "balance_only"
+    with pytest.raises(AmalgamError, match=r"filtered_synthetic.*keep_share"):
+        validate(tree, "params.yaml")
+
+
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(AmalgamError, match="missing"):
         read_tree(tmp_path / "params.yaml")

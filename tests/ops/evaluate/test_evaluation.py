@@ -17,10 +17,10 @@ from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.fairness import measure_fairness
 from ops.evaluate.measurements import read_measurements, row, split_name, write_measurements
 from ops.evaluate.robustness import attack_images, choose, measure_robustness
+from ops.models.build import build_classifier
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
 from ops.models.config import Architecture
-from ops.models.resnet import build_classifier
 from ops.report.claims import judge_claims
 from ops.report.config import Claim, ClaimsConfig
 

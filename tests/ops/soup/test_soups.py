@@ -74,8 +74,8 @@ def ingredients(shards, tmp_path_factory):
         "architecture": {"widths": [8, 16], "blocks": [1, 1]},
         "attack": {"steps": 2, "step_size": 0.5},
         "schedule": {"epochs": 6, "batch": 24, "lr": 0.1},
-        "evaluations": 1,
-        "ema": 0.9,
+        "reviews": {"count": 1},
+        "averaging": {"decay": 0.9},
     }
 
     class Quiet:

@@ -1,10 +1,12 @@
 """Losses against scipy, finite differences, and the cases that public code turns into NaN."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
-from ops.train.losses import kl_divergence, smoothed, soft_cross_entropy, trades
+from ops.errors import AmalgamError
+from ops.train.losses import kl_divergence, mart, smoothed, soft_cross_entropy, trades
 
 RNG = np.random.default_rng(0)
 CLEAN, ADVERSARIAL = RNG.normal(size=(2, 16, 5)) * 3
@@ -55,3 +57,32 @@ def test_a_probability_that_underflows_is_no_nan():
 def test_smoothing_is_per_example():
     found = smoothed(torch.tensor([0, 2]), 4, torch.tensor([0.0, 0.2]))
     torch.testing.assert_close(found, torch.tensor([[1.0, 0, 0, 0], [0.05, 0.05, 0.85, 0.05]]))
+
+
+def test_labels_out_of_range_are_named():
+    with pytest.raises(AmalgamError, match="from 0 to 4, but there are 4 classes"):
+        smoothed(torch.tensor([0, 4]), 4, torch.zeros(2))
+
+
+def test_mart_is_its_definition():
+    """Equation 11 written out with numpy: boosted cross-entropy, and KL weighted by 1 - p_y of the clean image."""
+    labels = RNG.integers(0, 5, 16)
+    p, q = softmax(CLEAN, axis=1), softmax(ADVERSARIAL, axis=1)
+    rows = np.arange(16)
+    wrong = q.copy()
+    wrong[rows, labels] = 0
+    boosted = -np.log(q[rows, labels]) - np.log(1 - wrong.max(axis=1))
+    expected = (boosted + 5.0 * rel_entr(p, q).sum(axis=1) * (1 - p[rows, labels])).mean()
+    found = mart(*(torch.from_numpy(v) for v in (CLEAN, ADVERSARIAL, labels)), beta=5.0)
+    assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
+def test_marts_gradient_is_that_of_finite_differences_and_never_nan():
+    clean, adversarial = (torch.from_numpy(v).requires_grad_(True) for v in (CLEAN[:4], ADVERSARIAL[:4]))
+    labels = torch.tensor([0, 1, 2, 3])
+    assert torch.autograd.gradcheck(lambda c, a: mart(c, a, labels, 5.0), (clean, adversarial))
+    certain = torch.tensor([[-300.0, 300.0, -300.0]], requires_grad=True)
+    value = mart(torch.zeros(1, 3), certain, torch.tensor([0]), 5.0)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(certain.grad).all()

@@ -1,0 +1,106 @@
+"""What attacks maximise. Every function returns one value for each example (N,) from its logits z (N, K)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ops.errors import AmalgamError
+
+Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From logits (N, K) and labels (N,) int64 to the value (N,) that the attack raises."""
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy (N,) of each example, -log softmax(z)_y."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def soft_cross_entropy(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+    """Return -sum_k p_k log softmax(z)_k (N,), with probabilities p (N, K) in place of labels."""
+    return -(probabilities * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def kl_to(probabilities: torch.Tensor) -> Objective:
+    """Return the objective KL(p || softmax(z)) for fixed probabilities p (N, K) of the same batch; labels are not read.
+
+    Differs from `soft_cross_entropy` by the entropy of p, so gradients are equal. A probability of 0 adds 0.
+    """
+    negentropy = torch.special.xlogy(probabilities, probabilities).sum(dim=1)
+    return lambda logits, labels: negentropy + soft_cross_entropy(logits, probabilities)
+
+
+def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return max over wrong classes of z_k minus z_y (N,); positive where the example is misclassified."""
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(dim=1) - _at(logits, labels)
+
+
+def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the difference of logits ratio (N,): margin / (z_(1) - z_(3)), z_(i) the i-th largest logit.
+
+    Croce and Hein 2020. Not changed by scaling or shifting the logits. Raises AmalgamError for fewer than 3
+    classes.
+    """
+    if logits.shape[1] < 3:
+        raise AmalgamError(
+            f"the DLR loss needs 3 classes, the model has {logits.shape[1]}", "attack the margin or the cross-entropy"
+        )
+    largest = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+def targeted_margin(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return z_t - z_y (N,) for target classes t (N,) int64; positive only where the example is misclassified."""
+    return _at(logits, targets) - _at(logits, labels)
+
+
+def targeted_dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2) (N,) for target classes t (N,) int64.
+
+    The loss of APGD-T (Croce and Hein 2020). Raises AmalgamError for fewer than 4 classes.
+    """
+    if logits.shape[1] < 4:
+        raise AmalgamError(
+            f"the targeted DLR loss needs 4 classes, the model has {logits.shape[1]}", "attack the targeted margin"
+        )
+    largest = logits.topk(4, dim=1).values
+    spread = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
+    return targeted_margin(logits, labels, targets) / (spread + 1e-12)
+
+
+OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+TARGETED = {"margin-targeted": targeted_margin, "dlr-targeted": targeted_dlr}
+
+
+def objective_of(loss: str, targets: torch.Tensor | None = None) -> Objective:
+    """Return the objective named `loss`; those that are targeted need `targets` (N,), the others refuse them.
+
+    Raises ValueError for other names and for targets that are missing or superfluous.
+    """
+    if loss not in OBJECTIVES | TARGETED:
+        raise ValueError(f"unknown loss {loss!r}; there are {', '.join(OBJECTIVES | TARGETED)}")
+    if (loss in TARGETED) != (targets is not None):
+        raise ValueError(f"{loss} {'needs' if loss in TARGETED else 'takes no'} targets")
+    return partial(TARGETED[loss], targets=targets) if targets is not None else OBJECTIVES[loss]
+
+
+def evaluate_objective(
+    model: nn.Module, x: torch.Tensor, labels: torch.Tensor, objective: Objective
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the objective (N,), its gradient at the images `x`, and which are misclassified (N,) bool.
+
+    Gradients of parameters are not computed.
+    """
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(x)
+        value = objective(logits, labels)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), gradient, logits.detach().argmax(dim=1) != labels
+
+
+def _at(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    return logits.gather(1, classes[:, None]).squeeze(1)

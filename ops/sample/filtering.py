@@ -1,0 +1,270 @@
+"""Which synthetic images to learn from: scored, labelled and balanced by a non-robust classifier (Gowal et al. 2021).
+
+The recipe of "Improving Robustness using Generated Data": a classifier f_NR, trained without an attack on the real
+images, labels the generated ones; classes are balanced. Its followers also keep only what f_NR is most confident of.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from ops.data.hashing import decode
+from ops.data.manifest import MANIFEST_SCHEMA, read_manifest
+from ops.data.shards import finish_shard_folder, read_shard, write_shard
+from ops.errors import AmalgamError
+from ops.files import read_json, replacing
+from ops.models.checkpoint import load_classifier, weights_digest
+from ops.progress import Monitor
+from ops.runtime import derive_seed
+from ops.sample.config import FilteredSyntheticConfig
+from ops.sample.filtering_pictures import draw_confidence, draw_extremes
+from ops.summary import Summary
+
+REMOVED_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("condition", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float32()),
+        ("reason", pa.string()),
+    ]
+)
+DISAGREES, UNBALANCED, UNSURE = "scorer disagrees with the condition", "more than the balance", "low confidence"
+
+
+def filter_synthetic(
+    config: FilteredSyntheticConfig,
+    synthetic: Path,
+    scorers: Mapping[str, Path],
+    out: Path,
+    scratch: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> Summary:
+    """Write the rows of `synthetic` that `config` keeps as a shard folder, and `removed.parquet` with the others.
+
+    `scorers` are the model folders of f_NR by name, one for each seed; their probabilities are averaged. A kept image
+    has the shard, key and bytes that it had; its provenance also says condition, pseudo label, confidence (of its
+    label) and scorer. One shard is in memory at a time; the scores of a shard that are in `scratch` are not computed
+    again.
+
+    Raises AmalgamError if the attribute is unknown, if a scorer knows other classes, if its output is no number, or
+    if a class ends empty.
+    """
+    dataset = read_json(synthetic / "dataset.json")
+    classes: list[str] = dataset["classes"]
+    models, identity = _load(scorers, dataset, device)
+    table = read_manifest(synthetic).sort_values(["split", "shard", "key"]).reset_index(drop=True)
+    if config.within not in ("", *dataset["attributes"]):
+        raise AmalgamError(
+            f"the dataset has no attribute {config.within!r}",
+            f"filtered_synthetic.within: empty or one of {', '.join(dataset['attributes'])}",
+        )
+    predicted, confidence = _score(config, synthetic, table, classes, models, scratch, device, monitor)
+    table["condition"], table["pseudo"], table["confidence"] = table["label"], np.array(classes)[predicted], confidence
+    table["label"] = table["pseudo"] if config.labels == "pseudo" else table["condition"]
+    table["reason"] = choose(config, table, classes)
+    kept = table[table["reason"] == ""]
+    _copy(synthetic, kept, out, monitor)
+    extended = kept.assign(provenance=_provenance(kept, identity))
+    rows = pa.Table.from_pandas(extended, schema=MANIFEST_SCHEMA, preserve_index=False)
+    note = f"Filtered by a classifier: labels {config.labels}, rule {config.rule}; {len(kept)} of {len(table)} kept."
+    finish_shard_folder(out, rows, {**dataset, "notes": {**dataset["notes"], "filtered": note}})
+    with replacing(out / "removed.parquet") as temporary:
+        removed = table[table["reason"] != ""]
+        listed = pa.Table.from_pandas(removed, schema=REMOVED_SCHEMA, preserve_index=False)
+        pq.write_table(listed, temporary, compression="zstd")
+    draw_confidence(table, classes, out / "pictures" / "confidence.png")
+    draw_extremes(synthetic, table, classes, out / "pictures" / "extremes.png")
+    monitor.note(f"{len(kept)} images kept, {len(table) - len(kept)} removed")
+    return _summary(table, kept, dataset)
+
+
+def choose(config: FilteredSyntheticConfig, table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """Return for each row the reason (N,) why it is dropped; empty where it is kept.
+
+    `table` has the columns id, condition, pseudo, label, confidence and `attribute:<config.within>`. Classes are
+    balanced to n = the smallest class (of the labels, after rows without agreement are gone), or to n = min(that,
+    keep_share * rows / classes), which is the papers' "top k of each class" for classes of equal size. Equal
+    confidence: the smaller id is kept. With `config.within`, which the papers have not, values of that attribute keep
+    their shares in a class, up to rounding.
+
+    Raises AmalgamError if a class has no row, which balance would turn into no row at all.
+    """
+    reason = np.full(len(table), "", dtype=object)
+    if config.require_agreement:
+        reason[(table["pseudo"] != table["condition"]).to_numpy()] = DISAGREES
+    left = table[reason == ""]
+    _refuse_empty(left, table, classes)
+    if config.rule == "all":
+        return reason
+    smallest = int(left["label"].value_counts().reindex(classes, fill_value=0).min())
+    if config.rule == "balance_only":
+        draw = [derive_seed(config.seed, "balance", identity) for identity in left["id"]]
+        order, count, why = left.assign(draw=draw).sort_values(["draw", "id"]), smallest, UNBALANCED
+    else:
+        even = max(1, round(config.keep_share * len(left) / len(classes)))
+        order, count, why = left.sort_values(["confidence", "id"], ascending=[False, True]), min(smallest, even), UNSURE
+    if config.within:
+        cells = order.groupby(["label", f"attribute:{config.within}"], dropna=False)
+        place = (cells.cumcount() + 0.5) / cells["id"].transform("size")
+        order = order.loc[place.sort_values(kind="stable").index]
+    reason[order.index[order.groupby("label").cumcount() >= count]] = why
+    return reason
+
+
+def _load(scorers: Mapping[str, Path], dataset: Mapping[str, Any], device: torch.device) -> tuple[list[nn.Module], str]:
+    """Return the scorers and a hash of their weights; raises AmalgamError if one is for other images or classes."""
+    models: list[nn.Module] = []
+    digest = hashlib.sha256()
+    for name, folder in sorted(scorers.items()):
+        model, card = load_classifier(folder, device)
+        if card.classes != dataset["classes"] or card.image_size != dataset["image_size"]:
+            raise AmalgamError(
+                f"{name} knows {', '.join(card.classes)} at {card.image_size} pixels; the synthetic images are "
+                f"{', '.join(dataset['classes'])} at {dataset['image_size']}",
+                "train the scorer on the dataset that the generator learnt from",
+            )
+        models.append(model)
+        digest.update(weights_digest(model).encode())
+    return models, digest.hexdigest()[:16]
+
+
+def _score(
+    config: FilteredSyntheticConfig,
+    synthetic: Path,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    models: Sequence[nn.Module],
+    scratch: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row the class (N,) int64 that f_NR sees and its probability (N,) float32 of the row's label.
+
+    The row's label is that class where `config.labels` is pseudo, else the condition.
+    """
+    scores = np.zeros((len(table), 3), np.float32)
+    number = {name: i for i, name in enumerate(classes)}
+    shards = list(table.groupby("shard", sort=True))
+    for done, (shard, rows) in enumerate(shards, start=1):
+        ledger = scratch / f"{str(shard).replace('/', '-')}.npy"
+        if not ledger.exists():
+            found = probabilities(models, _images(synthetic, str(shard), rows["key"]), config.batch, device)
+            conditions = found[np.arange(len(rows)), rows["label"].map(number).to_numpy()]
+            with replacing(ledger) as temporary, temporary.open("wb") as file:
+                np.save(file, np.stack([found.argmax(axis=1), conditions, found.max(axis=1)], axis=1, dtype=np.float32))
+        scores[rows.index] = np.load(ledger)
+        monitor.progress(done, len(shards), "shard")
+    return scores[:, 0].astype(np.int64), scores[:, 1 if config.labels == "conditional" else 2]
+
+
+def _images(synthetic: Path, shard: str, keys: pd.Series) -> np.ndarray:
+    """Return the images (N, H, W, 3) uint8 of one shard in the order of `keys`."""
+    data = dict(read_shard(synthetic / shard))
+    missing = set(keys) - data.keys()
+    if missing:
+        raise AmalgamError(
+            f"{len(missing)} images of the manifest are not in the shard {shard}",
+            "dvc checkout brings it back; or make it again: python -m pipelines run synthetic_shards",
+        )
+    return np.stack([decode(data[key]) for key in keys])
+
+
+@torch.no_grad()
+def probabilities(models: Sequence[nn.Module], images: np.ndarray, batch: int, device: torch.device) -> np.ndarray:
+    """Return the mean over `models` of the class probabilities (N, K) float32 of images (N, H, W, 3) uint8."""
+    parts = []
+    for start in range(0, len(images), batch):
+        x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).to(device, torch.float32).div(255)
+        parts.append(torch.stack([model(x).float().softmax(dim=1) for model in models]).mean(dim=0).cpu())
+    found = torch.cat(parts)
+    if not torch.isfinite(found).all():
+        raise AmalgamError("the scorer gives values that are no numbers", "train it again with a lower schedule.lr")
+    return found.numpy()
+
+
+def _refuse_empty(left: pd.DataFrame, table: pd.DataFrame, classes: Sequence[str]) -> None:
+    """Raise AmalgamError if no row of `left`, a part of `table`, has one of the labels `classes`."""
+    empty = [name for name in classes if name not in set(left["label"])]
+    if empty:
+        asked, seen = ((table[kind].value_counts().reindex(empty, fill_value=0)) for kind in ("condition", "pseudo"))
+        counts = "; ".join(f"{name}: {asked[name]} asked for, {seen[name]} recognised" for name in empty)
+        raise AmalgamError(
+            f"no synthetic image is left of {len(empty)} class(es) ({counts})",
+            "set filtered_synthetic.labels to conditional and require_agreement to false, make more images "
+            "(sampling_plan.multiple), or train generator and scorer longer",
+        )
+
+
+def _provenance(kept: pd.DataFrame, scorer: str) -> list[str]:
+    """Return each row's provenance with what the filter knows of it, as JSON."""
+    return [
+        json.dumps(
+            {
+                **json.loads(made or "{}"),
+                "condition": condition,
+                "pseudo label": pseudo,
+                "confidence": round(float(confidence), 4),
+                "scorer": scorer,
+            },
+            sort_keys=True,
+        )
+        for made, condition, pseudo, confidence in zip(
+            kept["provenance"], kept["condition"], kept["pseudo"], kept["confidence"], strict=True
+        )
+    ]
+
+
+def _copy(synthetic: Path, kept: pd.DataFrame, out: Path, monitor: Monitor) -> None:
+    """Write each shard of `synthetic` again with only its kept rows, under its name; shards without one are left out."""
+    shards = list(kept.groupby("shard", sort=True))
+    for done, (name, rows) in enumerate(shards, start=1):
+        records = {
+            key: {"id": identity, "label": label}
+            for key, identity, label in zip(rows["key"], rows["id"], rows["label"], strict=True)
+        }
+        samples = ((k, data, records[k]) for k, data in read_shard(synthetic / str(name)) if k in records)
+        write_shard(out / str(name), samples)
+        monitor.progress(done, len(shards), "copied shard")
+
+
+def _summary(table: pd.DataFrame, kept: pd.DataFrame, dataset: Mapping[str, Any]) -> Summary:
+    """Return counts, the agreement of scorer and condition, and what each class and group lost."""
+    agreement = float((table["pseudo"] == table["condition"]).mean())
+    figures: dict[str, int | float | str] = {
+        "kept": len(kept),
+        "removed": len(table) - len(kept),
+        "agreement of scorer and condition": round(agreement, 4),
+        "mean confidence of the kept": round(float(kept["confidence"].mean()), 4),
+    }
+    reasons = table.loc[table["reason"] != "", "reason"].value_counts().sort_index()
+    tables: dict[str, list[dict[str, Any]]] = {
+        "removed": [{"reason": str(r), "images": int(n)} for r, n in reasons.items()],
+        "by class": [
+            {
+                "class": name,
+                "asked for": int((table["condition"] == name).sum()),
+                "recognised": int((table["pseudo"] == name).sum()),
+                "kept": int((kept["label"] == name).sum()),
+            }
+            for name in dataset["classes"]
+        ],
+    }
+    group = f"attribute:{dataset.get('groups')}"
+    if group in table:
+        tables[f"by {dataset['groups']}"] = [
+            {str(dataset["groups"]): str(v), "asked for": int(n), "kept": int((kept[group] == v).sum())}
+            for v, n in table[group].value_counts().sort_index().items()
+        ]
+    return Summary(figures, tables)
