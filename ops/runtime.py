@@ -5,6 +5,7 @@ they wait make torch several times slower as soon as another process wants a cor
 first thing; ops call the rest.
 """
 
+import ctypes
 import hashlib
 import os
 from typing import TYPE_CHECKING
@@ -38,9 +39,23 @@ def configure_torch() -> None:
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    _keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
     # nothing here reads uninitialised memory; filling it costs 8 % of a training step
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for the next tensor of that size; other C libraries are left as they are.
+
+    By default every large tensor is new memory from the system, whose first touch costs as much as computing it: an eighth
+    of a training step on a CPU.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def pick_device(name: str = "auto") -> "torch.device":

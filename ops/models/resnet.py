@@ -15,6 +15,7 @@ from torch import nn
 
 from ops.models.base import Classifier
 from ops.models.config import Architecture
+from ops.models.norm_silu import fits, norm_silu
 
 BN_MOMENTUM = 0.01
 """PyTorch's momentum for the papers' decay of 0.99."""
@@ -23,7 +24,7 @@ ACTIVATIONS = {"silu": F.silu, "relu": F.relu}
 
 
 class NormAct(nn.Module):
-    """BatchNorm and the activation, of images (N, C, H, W)."""
+    """BatchNorm and the activation, of images (N, C, H, W); one operation where there is one for both."""
 
     def __init__(self, channels: int, activation: str) -> None:
         super().__init__()
@@ -32,6 +33,8 @@ class NormAct(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the activated images (N, C, H, W)."""
+        if self.activate is F.silu and fits(self.norm, x):
+            return norm_silu(self.norm, x)
         return self.activate(self.norm(x))
 
 

@@ -3,15 +3,12 @@
 import torch
 from torch import nn
 
-from ops.attack.ascent import AdamAscent, SteepestAscent
+from ops.attack.ascent import AdamAscent, SteepestAscent, training_rates
 from ops.attack.projections import batch_start
 from ops.attack.threat import Threat
 from ops.train.batchnorm import frozen_statistics
 from ops.train.losses import soft_cross_entropy
 from ops.train.recipe import InnerAttack
-
-ADAM_RATES = (0.1, 0.01)
-"""Adam's rates, in pixels, in the first and second half of the steps (Rebuffi et al. 2021, reference implementation)."""
 
 
 def starting_point(x: torch.Tensor, threat: Threat, config: InnerAttack, rng: torch.Generator) -> torch.Tensor:
@@ -53,6 +50,5 @@ def _ascent(threat: Threat, config: InnerAttack) -> SteepestAscent | AdamAscent:
     if not config.project:
         reach = threat.model_copy(update={"eps": threat.eps * (config.noise + config.steps * config.step_size)})
     if config.rule == "adam":
-        first = config.steps // 2
-        return AdamAscent(reach, [ADAM_RATES[0]] * first + [ADAM_RATES[1]] * (config.steps - first))
+        return AdamAscent(reach, training_rates(config.steps))
     return SteepestAscent(reach, [config.step_size * threat.eps] * config.steps)

@@ -1,0 +1,19 @@
+"""What `configure_torch` changes in a process."""
+
+import platform
+
+import pytest
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_kept_for_the_next_tensor(in_fresh_python):
+    code = """
+import psutil, torch
+from ops.runtime import configure_torch
+{configure}
+tensor = torch.ones(2**26)
+del tensor
+print(psutil.Process().memory_info().rss / 2**20)
+"""
+    before, after = (float(in_fresh_python(code.format(configure=c))) for c in ("", "configure_torch()"))
+    assert after - before > 200, "of the 256 MiB of the tensor"
