@@ -1,0 +1,28 @@
+"""What this machine can do at best, and what a network asks of it."""
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ops.models.build import build_classifier
+from ops.models.config import Architecture
+
+
+def matmul_peak(side: int = 2048, times: int = 5) -> float:
+    """Return the best GFLOP/s of a float32 matrix product."""
+    a, b = torch.ones(side, side), torch.ones(side, side)
+    best = float("inf")
+    for _ in range(times + 1):
+        begun = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - begun)
+    return 2 * side**3 / best / 1e9
+
+
+def forward_flops(architecture: Architecture, classes: int, side: int) -> int:
+    """Return the operations of a forward pass of one image; convolutions count as direct ones, however computed."""
+    model = build_classifier(architecture, classes, [0.5] * 3, [0.25] * 3, 0).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, side, side))
+    return int(counter.get_total_flops())
