@@ -249,7 +249,8 @@ def sentence(name: str, found: dict[str, Any]) -> str:
 
 def write(found: dict[str, dict[str, Any]]) -> None:
     """Write docs/results/adversarial_training.json and its page."""
-    rows, verdicts, lines = [], [], []
+    rows, lines = [], []
+    verdicts: list[dict[str, Any]] = []
     for name, result in found.items():
         low, high = result["ratio of a round"]
         rows.append(
@@ -279,10 +280,11 @@ PAGE = """# Speed of adversarial training
 
 A step of TRADES-10 (of the largest network, whose memory is the question, TRADES-1) on batches of 32x32 images, float32,
 in the engine and in the textbook loop of `benchmarks/adversarial_training.py`: same weights, batches, attack starts and
-losses, each side in a process of its own, in turns, with threads that wait actively. The share of the peak counts the passes that the algorithm needs (26
-in the engine, 37 in the textbook) with direct convolutions, over a product of 2048x2048 matrices measured in the same
-run. The last column is the ratio that the engine would have if it computed at that peak and did nothing but convolutions:
-float32 with direct convolutions cannot be faster. Networks with fewer than five rounds get no verdict.
+losses, each side in a process of its own, in turns, with threads that wait actively. The share of the peak counts the
+passes that the algorithm needs (26 in the engine, 37 in the textbook) with direct convolutions, over a product of
+2048x2048 matrices measured in the same run. The last column is the ratio that the engine would have if it computed at
+that peak and did nothing but convolutions: float32 with direct convolutions cannot be faster. Networks with fewer than
+five rounds get no verdict.
 
 """
 
