@@ -41,15 +41,14 @@ def configure_torch() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     _keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # nothing here reads uninitialised memory; filling it costs 8 % of a training step
+    # nothing here reads uninitialised memory, and filling it takes time in every operation
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _keep_freed_memory() -> None:
     """Let glibc keep what is freed, for the next tensor of that size; other C libraries are left as they are.
 
-    By default every large tensor is new memory from the system, whose first touch costs as much as computing it: an eighth
-    of a training step on a CPU.
+    By default a large tensor is new memory from the system, whose first touch costs about as much as computing it.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None

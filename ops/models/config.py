@@ -34,7 +34,7 @@ class Architecture(Config):
         1,
         ge=1,
         description="preact_resnet, wide_resnet: features are means of grid x grid parts of the last stage. 1, the mean "
-        "of all pixels as in the papers, forgets where things are; small networks on digits learn far faster with 4.",
+        "of all pixels as in the papers, forgets where things are, which small networks on digits need to know.",
     )
     depth: int = Field(28, ge=10, description="wide_resnet: depth 6n + 4.")
     width: int = Field(10, ge=1, description="wide_resnet: widening factor.")

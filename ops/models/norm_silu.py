@@ -1,8 +1,7 @@
 """BatchNorm with the statistics of the batch and SiLU as one operation on the CPU.
 
-Adversarial training on a CPU spends a third of its time here when norm and activation are separate operations, because
-each of their passes over memory costs as much as the next. Together they read and write about half as much, forward and
-backward, and remember only the input.
+On a CPU norm and activation are bound by memory: each of their passes over it costs as much as the next. Together they
+need fewer passes than one after the other, forward and backward, and remember only the input.
 """
 
 from typing import Any

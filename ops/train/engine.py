@@ -92,7 +92,7 @@ class Engine:
         ramp_statistics(self.model, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss, figures = self._gradients(step)
-        value = float(loss)
+        value = float(self.workers.mean(loss))  # of the whole batch: all processes go on, or all stop
         if not math.isfinite(value):
             raise AmalgamError(
                 f"the loss of recipe {self.name} is {value} at step {step}",

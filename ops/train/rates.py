@@ -1,8 +1,7 @@
 """The course of the learning rate."""
 
-import math
-
 from ops.train.recipe import Schedule
+from ops.train.schedule import warmup_cosine
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
@@ -11,11 +10,11 @@ def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
     `cosine` falls to 0 along a half cosine; `piecewise` is multiplied by `drop_factor` after each share in `drops`;
     `one_cycle` falls linearly to 0 (Smith 2018, with the rise as warm-up); `constant` stays. All rise linearly first.
     """
+    if schedule.shape == "cosine":
+        return warmup_cosine(step, steps, schedule.warmup)
     rise = max(1, round(steps * schedule.warmup)) if schedule.warmup else 0
     if step < rise:
         return (step + 1) / rise
-    if schedule.shape == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
     if schedule.shape == "one_cycle":
         return 1 - (step - rise) / max(1, steps - rise)
     if schedule.shape == "piecewise":

@@ -10,7 +10,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def warmup_cosine(step: int, steps: int, warmup: float = 0.05) -> float:
     """Return the factor of the learning rate at `step` (from 0): a linear rise, then a half cosine to 0."""
-    rise = max(1, round(steps * warmup))
+    rise = max(1, round(steps * warmup)) if warmup else 0
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))

@@ -35,6 +35,14 @@ class Workers:
                 f"set schedule.batch to a multiple of {self.count * accumulate}",
             )
 
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a number over all processes, whose parts of a batch are equal."""
+        if self.count > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+            value /= self.count
+        return value
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.count > 1:

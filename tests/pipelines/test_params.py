@@ -81,7 +81,8 @@ def test_known_sources(tree, source):
 
 def test_the_source_of_a_recipe_that_mixes_nothing_is_idle(tree):
     tree["classifier"]["recipes"]["real"]["mix"]["source"] = "anything"
-    validate(tree, "params.yaml")
+    real = validate(tree, "params.yaml").classifier.recipes["real"]
+    assert (real.mix.source, real.uses_synthetic) == ("anything", False)
 
 
 def test_a_scorer_that_is_no_recipe(tree):

@@ -74,27 +74,40 @@ def keep(page, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=False)
 
 
+def sees(page, text: str, **how) -> None:
+    """Assert that the text appears."""
+    from playwright.sync_api import expect
+
+    expect(page.get_by_text(text, **how).first).to_be_visible(timeout=90 * SECONDS)
+
+
 def test_asset_graph(page, servers):
     page.goto(f"{servers['dagster']}/asset-groups")
     # the global graph shows its groups folded; each unfolds to its assets
-    for group in ("raw", "generation", "classifiers", "evaluation", "reports"):
-        page.get_by_text(group, exact=True).first.wait_for()
+    for group in ("raw", "generation", "synthetic", "classifiers", "evaluation", "reports"):
+        sees(page, group, exact=True)
     keep(page, "asset-graph")
-    for group, names in {"raw": ["raw_images", "manifest"], "evaluation": ["robustness", "fairness"]}.items():
+    shown = {
+        "raw": ["raw_images", "manifest"],
+        "synthetic": ["synthetic_shards", "filtered_synthetic"],
+        "reports": ["claims", "training_study", "report"],
+        "evaluation": ["robustness", "fairness"],
+    }
+    for group, names in shown.items():
         page.goto(f"{servers['dagster']}/locations/amalgam/asset-groups/{group}")
         for name in names:
-            page.get_by_text(name, exact=True).first.wait_for()
+            sees(page, name, exact=True)
     keep(page, "asset-group")
 
 
 def test_one_assets_metadata(page, servers):
     page.goto(f"{servers['dagster']}/assets/curated_manifest?view=overview")
-    page.get_by_text("dvc md5").first.wait_for()
-    page.get_by_text("Great Expectations").first.wait_for()
+    sees(page, "dvc md5")
+    sees(page, "Great Expectations")
     keep(page, "asset-curated-manifest")
     page.goto(f"{servers['dagster']}/assets/curated_manifest?view=checks")
-    page.get_by_text("manifest_contract").first.wait_for()
-    page.get_by_text("Passed").first.wait_for()
+    sees(page, "manifest_contract")
+    sees(page, "Passed")
     keep(page, "asset-checks")
 
 
@@ -108,7 +121,7 @@ def test_dagster_calls_everything_fresh(page, servers):
 
 def test_mlflow_shows_the_runs(page, servers):
     page.goto(f"{servers['mlflow']}/#/experiments")
-    page.get_by_text("amalgam/classifiers").first.wait_for()
+    sees(page, "amalgam/classifiers")
     keep(page, "mlflow")
 
 

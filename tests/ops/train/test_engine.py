@@ -42,6 +42,11 @@ def engine(chosen: Recipe, shards, tmp_path, synthetic=None) -> Engine:
     return Engine(chosen, "r", made, batches, 0, CPU, Workers())
 
 
+def job(chosen: Recipe, shards, out, scratch, cache) -> Job:
+    places = {"real": shards, "synthetic": None, "initial": None, "out": out, "scratch": scratch, "cache": cache}
+    return Job(recipe=chosen, name="r", seed=0, device="cpu", **places)
+
+
 def test_parts_of_a_batch_add_up_to_the_batch(shards, tmp_path):
     """Without BatchNorm, whose statistics are those of a part, four parts give the gradients of the whole."""
     whole, parts = (
@@ -65,47 +70,24 @@ def test_two_processes_equal_one(shards, folders, recorder_type):
         if processes == 1:
             train_classifier(chosen, "r", shards, None, None, 0, out, scratch, cache, CPU, monitor)
         else:
-            job = Job(
-                recipe=chosen,
-                name="r",
-                real=shards,
-                synthetic=None,
-                initial=None,
-                seed=0,
-                out=out,
-                scratch=scratch,
-                cache=cache,
-                device="cpu",
-            )
-            summary = train_in_processes(job, processes, monitor)
+            summary = train_in_processes(job(chosen, shards, out, scratch, cache), processes, monitor)
             assert summary.figures["steps"] == 6
             assert monitor.calls == 6
             assert any("loss" in values for _, values in monitor.points)
         found[processes] = (load_file(out / "model.safetensors"), json.loads((out / "history.json").read_text()))
     for name, value in found[1][0].items():
         torch.testing.assert_close(value, found[2][0][name], rtol=1e-4, atol=1e-5, msg=name)
-    first, last = found[1][1]["steps"][0], found[1][1]["steps"][-1]
-    moved = load_file(out / "model.safetensors")["head.weight"]
-    assert float(moved.abs().max()) > 0
-    assert first["loss"] > 0 < last["loss"]
+    one, two = ([point["loss"] for point in found[count][1]["steps"]] for count in (1, 2))
+    assert len(one) > 1
+    assert two == pytest.approx(one, rel=1e-4), "the loss of the whole batch, not of a process's rows"
+    assert found[1][0]["head.weight"].abs().max() > 0, "the last layer starts at zero"
 
 
 def test_a_mistake_in_a_process_reaches_the_user(shards, folders, recorder):
     out, scratch, cache = folders("out", "scratch", "cache")
-    job = Job(
-        recipe=recipe(schedule={"epochs": 1, "batch": 15, "lr": 0.1}),
-        name="r",
-        real=shards,
-        synthetic=None,
-        initial=None,
-        seed=0,
-        out=out,
-        scratch=scratch,
-        cache=cache,
-        device="cpu",
-    )
+    uneven = recipe(schedule={"epochs": 1, "batch": 15, "lr": 0.1})
     with pytest.raises(AmalgamError, match="cannot be shared by 2 processes") as error:
-        train_in_processes(job, 2, recorder)
+        train_in_processes(job(uneven, shards, out, scratch, cache), 2, recorder)
     assert "multiple of 2" in error.value.remedy
 
 

@@ -155,7 +155,10 @@ def test_schedules_by_hand():
     assert piecewise == pytest.approx([1] * 6 + [0.1] * 3 + [0.01] * 3)
     assert factors(shape="constant", warmup=0.25) == pytest.approx([1 / 3, 2 / 3] + [1] * 10)
     assert factors(shape="one_cycle", warmup=1 / 3)[3:] == pytest.approx([1, *(1 - k / 8 for k in range(8))])
-    assert factors(warmup=0.25) == pytest.approx([warmup_cosine(s, 12, 0.25) for s in range(12)])
+    falling = [0.5 * (1 + math.cos(math.pi * k / 9)) for k in range(9)]
+    assert factors(warmup=0.25) == pytest.approx([1 / 3, 2 / 3, 1, *falling])
+    assert factors(warmup=0)[0] == 1
+    assert factors(warmup=0)[1] < 1, "no rise takes no step"
 
 
 def shifted(live, step: int) -> None:
