@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 
@@ -48,23 +49,30 @@ def labelled_rows(rows: Mapping[str, np.ndarray], path: Path, title: str, column
         axis.set_yticks([])
         for side in axis.spines.values():
             side.set_visible(False)
-    figure.suptitle(title, fontsize=10)
+    axes[0].set_title(title, fontsize=10)  # a title of the figure would leave a gap that grows with the rows
     save_figure(figure, path)
+
+
+def images_of(folder: Path, rows: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """Return images (H, W, 3) uint8 of a shard folder by shard and key, for a few rows of its manifest."""
+    from ops.data.hashing import decode
+    from ops.data.shards import read_images
+
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for shard, mine in rows.groupby("shard"):
+        images = read_images(folder, str(shard), set(mine["key"]))
+        found |= {(str(shard), key): decode(data) for key, data in images.items()}
+    return found
 
 
 def contact_sheet(folder: Path, split: str, path: Path, title: str, columns: int = 12) -> None:
     """Save a picture of the first images of each class of `split` in a shard folder."""
-    from ops.data.hashing import decode
     from ops.data.manifest import read_manifest
-    from ops.data.shards import read_images
 
     table = read_manifest(folder)
     table = table[table["split"] == split]
     chosen = table.sort_values("sha256").groupby("label").head(columns)
-    found: dict[tuple[str, str], np.ndarray] = {}
-    for shard, rows in chosen.groupby("shard"):
-        images = read_images(folder, str(shard), set(rows["key"]))
-        found |= {(str(shard), key): decode(data) for key, data in images.items()}
+    found = images_of(folder, chosen)
     lines = {
         str(label): np.stack([found[s, k] for s, k in zip(rows["shard"], rows["key"], strict=True)])
         for label, rows in chosen.groupby("label")

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ops.data.hashing import decode
-from ops.data.pictures import COLOURS, labelled_rows, save_figure
-from ops.data.shards import read_images
+from ops.data.pictures import COLOURS, images_of, labelled_rows, save_figure
 
 CLASSES = 12
 """Most classes that a picture shows."""
@@ -57,11 +55,7 @@ def draw_extremes(synthetic: Path, table: pd.DataFrame, classes: Sequence[str], 
         half = min(columns, (len(mine) + 1) // 2)  # no image is in both rows
         picks |= {f"{name}: most": mine.head(half), f"{name}: least": mine.iloc[half:].tail(columns)[::-1]}
     picks = {name: rows for name, rows in picks.items() if len(rows)}
-    wanted = pd.concat(list(picks.values()))
-    found: dict[tuple[str, str], np.ndarray] = {}
-    for shard, rows in wanted.groupby("shard"):
-        images = read_images(synthetic, str(shard), set(rows["key"]))
-        found |= {(str(shard), key): decode(data) for key, data in images.items()}
+    found = images_of(synthetic, pd.concat(list(picks.values())))
     lines = {
         name: np.stack([found[place] for place in zip(rows["shard"], rows["key"], strict=True)])
         for name, rows in picks.items()

@@ -166,5 +166,7 @@ def _picture(steps: list[dict[str, Any]], points: list[dict[str, Any]], out: Pat
                 right.plot(epochs, values, style, color=COLOURS[number], markersize=4, label=label)
     right.set(ylim=(0, 1), ylabel="validation accuracy")
     handles = axes.get_lines() + right.get_lines()
-    axes.legend(handles, [str(line.get_label()) for line in handles], fontsize=7, frameon=False)
+    names = [str(line.get_label()) for line in handles]
+    # below, where no curve is
+    axes.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=7, frameon=False)
     save_figure(figure, out / "pictures" / "curves.png")
