@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -226,15 +227,20 @@ def worker(side: str, name: str, batch: int) -> Iterator[Callable[[], dict[str, 
         source, sink = process.stdout, process.stdin
 
         def step() -> dict[str, float]:
+            process.send_signal(signal.SIGCONT)
             sink.write("\n")
             sink.flush()
             line = source.readline()
+            process.send_signal(signal.SIGSTOP)  # threads that wait actively would take the cores from the other side
             if not line:
                 raise RuntimeError(f"the process of {side} ended early")
             return dict(json.loads(line))
 
-        yield step
-        sink.close()
+        try:
+            yield step
+        finally:
+            process.send_signal(signal.SIGCONT)
+            sink.close()
 
 
 def sentence(name: str, found: dict[str, Any]) -> str:
@@ -280,11 +286,11 @@ PAGE = """# Speed of adversarial training
 
 A step of TRADES-10 (of the largest network, whose memory is the question, TRADES-1) on batches of 32x32 images, float32,
 in the engine and in the textbook loop of `benchmarks/adversarial_training.py`: same weights, batches, attack starts and
-losses, each side in a process of its own, in turns, with threads that wait actively. The share of the peak counts the
-passes that the algorithm needs (26 in the engine, 37 in the textbook) with direct convolutions, over a product of
-2048x2048 matrices measured in the same run. The last column is the ratio that the engine would have if it computed at
-that peak and did nothing but convolutions: float32 with direct convolutions cannot be faster. Networks with fewer than
-five rounds get no verdict.
+losses, each side in a process of its own, in turns (the other one is stopped), with threads that wait actively. The
+share of the peak counts the passes that the algorithm needs (26 in the engine, 37 in the textbook) with direct
+convolutions, over a product of 2048x2048 matrices measured in the same run. The last column is the ratio that the engine
+would have if it computed at that peak and did nothing but convolutions. Networks with fewer than five rounds get no
+verdict.
 
 """
 
