@@ -43,6 +43,9 @@ class SteepestAscent:
         self.sizes = sizes
         self.shares = shares if shares is not None else [L1_SHARE] * len(sizes)
 
+    def keep(self, kept: torch.Tensor) -> None:
+        """Go on with the examples in the mask `kept` (N,) bool; nothing is remembered of any."""
+
     def __call__(self, step: int, x: torch.Tensor, gradient: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
         """Return the next iterate (N, ...)."""
         direction = ascent_direction(gradient, self.threat, x, self.shares[step])
@@ -75,6 +78,11 @@ class AdamAscent:
         self.epsilon = epsilon
         self.updates = 0
         self.first = self.second = torch.zeros(())
+
+    def keep(self, kept: torch.Tensor) -> None:
+        """Go on with the examples in the mask `kept` (N,) bool."""
+        if self.updates:
+            self.first, self.second = self.first[kept], self.second[kept]
 
     def __call__(self, step: int, x: torch.Tensor, gradient: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
         """Return the next iterate (N, ...)."""

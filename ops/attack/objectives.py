@@ -1,16 +1,32 @@
 """What attacks maximise. Every function returns one value for each example (N,) from its logits z (N, K)."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ops.errors import AmalgamError
+from ops.models.frozen import frozen_parameters
 
-Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From logits (N, K) and labels (N,) int64 to the value (N,) that the attack raises."""
+
+@dataclass(frozen=True)
+class Objective:
+    """From logits (N, K) and labels (N,) int64 to the value (N,) that the attack raises."""
+
+    function: Callable[..., torch.Tensor]
+    """Of logits, labels, and `extra` if there is any."""
+    extra: torch.Tensor | None = None
+    """(N, ...): what else belongs to each example, such as its target class."""
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the value (N,)."""
+        return self.function(logits, labels) if self.extra is None else self.function(logits, labels, self.extra)
+
+    def only(self, kept: torch.Tensor) -> "Objective":
+        """Return the objective of the examples in the mask `kept` (N,) bool."""
+        return self if self.extra is None else replace(self, extra=self.extra[kept])
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -28,8 +44,11 @@ def kl_to(probabilities: torch.Tensor) -> Objective:
 
     Differs from `soft_cross_entropy` by the entropy of p, so gradients are equal. A probability of 0 adds 0.
     """
-    negentropy = torch.special.xlogy(probabilities, probabilities).sum(dim=1)
-    return lambda logits, labels: negentropy + soft_cross_entropy(logits, probabilities)
+
+    def divergence(logits: torch.Tensor, labels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        return torch.special.xlogy(p, p).sum(dim=1) + soft_cross_entropy(logits, p)
+
+    return Objective(divergence, probabilities)
 
 
 def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -71,7 +90,7 @@ def targeted_dlr(logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tens
     return targeted_margin(logits, labels, targets) / (spread + 1e-12)
 
 
-OBJECTIVES: dict[str, Objective] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+OBJECTIVES: dict[str, Callable[..., torch.Tensor]] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
 TARGETED = {"margin-targeted": targeted_margin, "dlr-targeted": targeted_dlr}
 
 
@@ -84,7 +103,7 @@ def objective_of(loss: str, targets: torch.Tensor | None = None) -> Objective:
         raise ValueError(f"unknown loss {loss!r}; there are {', '.join(OBJECTIVES | TARGETED)}")
     if (loss in TARGETED) != (targets is not None):
         raise ValueError(f"{loss} {'needs' if loss in TARGETED else 'takes no'} targets")
-    return partial(TARGETED[loss], targets=targets) if targets is not None else OBJECTIVES[loss]
+    return Objective((OBJECTIVES | TARGETED)[loss], targets)
 
 
 def evaluate_objective(
@@ -95,7 +114,7 @@ def evaluate_objective(
     Gradients of parameters are not computed.
     """
     x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
+    with torch.enable_grad(), frozen_parameters(model):
         logits = model(x)
         value = objective(logits, labels)
         (gradient,) = torch.autograd.grad(value.sum(), x)

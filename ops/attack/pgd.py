@@ -10,6 +10,7 @@ from ops.attack.ascent import AdamAscent, SteepestAscent, evaluation_rates
 from ops.attack.objectives import Objective, objective_of
 from ops.attack.projections import Start, random_start
 from ops.attack.threat import Threat
+from ops.models.frozen import frozen_parameters
 
 Rule = Literal["steepest", "adam"]
 """Steps of fixed length in the threat's norm, or Adam's."""
@@ -92,25 +93,34 @@ def climb(
 ) -> Found:
     """Return what `steps` steps of `rule` on `objective` find from `start` (N, ...) in the ball around `centre`.
 
-    No gradient of a parameter is computed. The last iterate needs no gradient at all.
+    An example that is misclassified is done; the steps after that are those of the others alone. No gradient of a
+    parameter is computed. The last iterate needs no gradient at all.
     """
-    x = start
-    best, best_value = centre.clone(), torch.full((len(centre),), -torch.inf, device=centre.device)
-    fooled = torch.zeros(len(centre), dtype=torch.bool, device=centre.device)
+    count, device = len(centre), centre.device
+    found = Found(
+        centre.clone(),
+        torch.full((count,), -torch.inf, device=device),
+        torch.zeros(count, dtype=torch.bool, device=device),
+    )
+    x, places = start, torch.arange(count, device=device)
     for step in range(steps + 1):
         x = x.detach().requires_grad_(step < steps)
-        with torch.set_grad_enabled(step < steps):
+        with torch.set_grad_enabled(step < steps), frozen_parameters(model):
             logits = model(x)
             value = objective(logits, labels)
-        wrong = logits.argmax(dim=1) != labels
-        better = ~fooled & (wrong | (value > best_value))
-        best[better] = x.detach()[better]
-        best_value = torch.where(better, value.detach(), best_value)
-        fooled |= wrong
-        if step < steps:
-            (gradient,) = torch.autograd.grad(value.sum(), x)
-            x = rule(step, x.detach(), gradient, centre)
-    return Found(best, best_value, fooled)
+        wrong = logits.detach().argmax(dim=1) != labels
+        found.improve(places, Found(x.detach(), value.detach(), wrong))
+        if step == steps or wrong.all():
+            break
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        x = x.detach()
+        if wrong.any():
+            kept = ~wrong
+            places, x, gradient, centre, labels = (part[kept] for part in (places, x, gradient, centre, labels))
+            objective = objective.only(kept)
+            rule.keep(kept)
+        x = rule(step, x, gradient, centre)
+    return found
 
 
 def step_rule(

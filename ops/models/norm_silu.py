@@ -1,4 +1,4 @@
-"""BatchNorm with the statistics of the batch and SiLU as one operation on the CPU.
+"""BatchNorm and SiLU as one operation on the CPU, with the statistics of the batch or with those of training.
 
 On a CPU norm and activation are bound by memory: each of their passes over it costs as much as the next. Together they
 need fewer passes than one after the other, forward and backward, and remember only the input.
@@ -11,22 +11,35 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from ops.models.kernels import load_kernels
+
 
 def fits(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
-    """Return whether `norm_silu` does for `x` what norm and activation would: float32, channels_last, CPU, training."""
+    """Return whether `norm_silu` does for `x` what norm and activation would: float32, channels_last, CPU.
+
+    In evaluation, only where no gradient of the norm's parameters is wanted.
+    """
     return (
-        norm.training
+        not torch.compiler.is_compiling()  # first: a graph for any batch must not depend on this one's size
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
-        and x.numel() > x.shape[1]
-        and not torch.compiler.is_compiling()
+        and (x.numel() > x.shape[1] if norm.training else _is_fixed(norm))
+        and not torch.jit.is_tracing()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
 
 
+def _is_fixed(norm: nn.BatchNorm2d) -> bool:
+    """Return whether the norm uses its running statistics and learns nothing."""
+    learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in norm.parameters())
+    return norm.track_running_stats and norm.affine and not learns
+
+
 def norm_silu(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     """Return silu(norm(x)) of images (N, C, H, W) that `fits` accepts, and update the running statistics as `norm` does."""
+    if not norm.training:
+        return _FrozenNormSilu.apply(x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
     y, mean, variance = _NormSilu.apply(x, norm.weight, norm.bias, norm.eps)
     if norm.track_running_stats:
         assert norm.running_mean is not None
@@ -49,7 +62,7 @@ class _NormSilu(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        kernels = _kernels()
+        kernels = load_kernels("norm_silu")
         pixels = _pixels(x)
         # sums of differences from some pixel: exact even if all values are far from zero
         shift = pixels[0, 0].copy()
@@ -74,7 +87,7 @@ class _NormSilu(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: torch.Tensor, *_: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, None]:
-        kernels = _kernels()
+        kernels = load_kernels("norm_silu")
         x, bias = ctx.saved_tensors
         mean, scale, inverse = ctx.statistics
         pixels, made = _pixels(x), torch.empty_like(x)
@@ -91,14 +104,28 @@ class _NormSilu(torch.autograd.Function):
         return made, scales, biases, None
 
 
-def _kernels() -> Any:
-    """Return the compiled kernels, which use as many threads as torch does; importing them takes a second."""
-    from numba import config, set_num_threads
+class _FrozenNormSilu(torch.autograd.Function):
+    """From (x, weight, bias, mean, variance, eps) to the output; only `x` has a gradient."""
 
-    from ops.models import kernels
+    @staticmethod
+    @np.errstate(invalid="ignore", over="ignore")
+    def forward(ctx: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        weight, bias, mean, variance = (part.detach().numpy() for part in rest[:-1])
+        scale = weight / np.sqrt(variance + np.float32(rest[-1]))
+        y = torch.empty_like(x)
+        load_kernels("norm_silu").normalise_silu(_pixels(x), mean, scale, bias, _pixels(y))
+        ctx.save_for_backward(x)
+        ctx.statistics = mean, scale, bias
+        return y
 
-    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    return kernels
+    @staticmethod
+    @once_differentiable
+    @np.errstate(invalid="ignore", over="ignore")
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        made, gradient = torch.empty_like(x), gradient.contiguous(memory_format=torch.channels_last)
+        load_kernels("norm_silu").frozen_gradient(_pixels(x), _pixels(gradient), *ctx.statistics, _pixels(made))
+        return made, None, None, None, None, None
 
 
 def _pixels(x: torch.Tensor) -> np.ndarray:

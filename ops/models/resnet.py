@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ops.models import winograd
 from ops.models.base import Classifier
 from ops.models.config import Architecture
 from ops.models.norm_silu import fits, norm_silu
@@ -53,6 +54,8 @@ class Conv(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the convolved images (N, out, ceil(H / stride), ceil(W / stride))."""
         stride, kernel = self.stride[0], self.kernel_size[0]
+        if winograd.fits(self, x):
+            return winograd.winograd(x, self.weight)
         if stride == 1:
             return super().forward(x)
         height, width = same_padding(x.shape[2], kernel, stride), same_padding(x.shape[3], kernel, stride)

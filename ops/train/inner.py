@@ -6,6 +6,7 @@ from torch import nn
 from ops.attack.ascent import AdamAscent, SteepestAscent, training_rates
 from ops.attack.projections import batch_start
 from ops.attack.threat import Threat
+from ops.models.frozen import frozen_parameters
 from ops.train.batchnorm import frozen_statistics
 from ops.train.losses import soft_cross_entropy
 from ops.train.recipe import InnerAttack
@@ -35,7 +36,7 @@ def inner_attack(
     """
     ascent = _ascent(threat, config)
     adversarial = start
-    with frozen_statistics(model):
+    with frozen_statistics(model), frozen_parameters(model):
         for step in range(config.steps):
             adversarial = adversarial.detach().requires_grad_(True)
             value = scale * soft_cross_entropy(model(adversarial).float(), targets).sum()

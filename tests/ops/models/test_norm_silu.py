@@ -99,7 +99,9 @@ def test_frozen_statistics_stay_and_the_number_of_threads_does_not_matter():
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda norm, x: (norm.eval(), x), "running statistics"),
+        (lambda norm, x: (norm.eval(), x), "running statistics and parameters that learn"),
+        (lambda norm, x: (nn.BatchNorm2d(3, affine=False).eval(), x), "no parameters"),
+        (lambda norm, x: (nn.BatchNorm2d(3, track_running_stats=False).eval(), x), "no running statistics"),
         (lambda norm, x: (norm, x.double()), "double precision"),
         (lambda norm, x: (norm, x.bfloat16()), "half precision"),
         (lambda norm, x: (norm, x.contiguous()), "another layout"),
@@ -117,3 +119,28 @@ def test_an_activation_of_another_kind_is_left_alone():
     assert "_NormSilu" in silu(x.requires_grad_()).grad_fn.name()
     torch.testing.assert_close(relu(x), F.relu(F.batch_norm(x, None, None, training=True)))
     assert np.isfinite(silu(x).detach().numpy()).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(1, 5),
+    channels=st.integers(1, 37),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 5),
+)
+def test_in_evaluation_it_is_the_same(count, channels, height, width, seed):
+    norm, x = layer(channels, seed).eval().requires_grad_(False), images(count, channels, height, width, seed=seed)
+    nn.init.normal_(norm.running_mean, generator=torch.Generator().manual_seed(seed))
+    nn.init.uniform_(norm.running_var, 0.1, 3.0, generator=torch.Generator().manual_seed(seed))
+    direction, before = images(count, channels, height, width, seed=seed + 1), copy.deepcopy(norm.state_dict())
+    assert fits(norm, x)
+    x.requires_grad_()
+    y = norm_silu(norm, x)
+    (gradient,) = torch.autograd.grad((y * direction).sum(), x)
+    exact = x.detach().double().requires_grad_()
+    expected = F.silu(copy.deepcopy(norm).double()(exact))
+    (slope,) = torch.autograd.grad((expected * direction.double()).sum(), exact)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(gradient.double(), slope, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(v, before[k]) for k, v in norm.state_dict().items())

@@ -5,20 +5,12 @@ iteration is one image, whatever the number of threads, so that sums come out th
 sums are in float32 over `RUN` pixels, where twice as many numbers fit in a vector, and in float64 beyond.
 """
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
 
+from ops.models.kernels import OPTIONS
+
 RUN = 16
-# contraction and division rounding only: sums keep their order, so that the same input gives the same bytes
-OPTIONS: dict[str, Any] = {
-    "parallel": True,
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz"},
-}
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
@@ -100,6 +92,18 @@ def silu_gradient(x, g, mean, scale, offset, d, sums):  # type: ignore[no-untype
                 second[c] += slope * centred
             if p % RUN == RUN - 1 or p == pixels - 1:
                 carry(first, second, sums, n)
+
+
+@njit(**OPTIONS)
+def frozen_gradient(x, g, mean, scale, offset, d):  # type: ignore[no-untyped-def]
+    """Put the gradient before norm and SiLU in `d`, for statistics that do not depend on `x`; `g` is the output's."""
+    count, pixels, channels = x.shape
+    for n in prange(count):
+        for p in range(pixels):
+            for c in range(channels):
+                v = (x[n, p, c] - mean[c]) * scale[c] + offset[c]
+                s = sigmoid(v)
+                d[n, p, c] = g[n, p, c] * (s + v * s * (np.float32(1) - s)) * scale[c]
 
 
 @njit(**OPTIONS)

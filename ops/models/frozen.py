@@ -1,0 +1,22 @@
+"""Models whose parameters nobody asks a gradient of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def frozen_parameters(model: nn.Module) -> Iterator[None]:
+    """Let no operation prepare for gradients of parameters: attacks want those of images only.
+
+    Without it, operations keep inputs for a gradient that is never asked, and those that cannot know so compute it.
+    """
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

@@ -1,0 +1,136 @@
+"""Winograd's convolution against a direct one in double precision."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ops.models.build import build_classifier
+from ops.models.config import Architecture
+from ops.models.resnet import Conv
+from ops.models.winograd import fits, winograd
+
+NARROW = 8
+"""Channels enough for a test of the arithmetic, which does not ask whether it pays."""
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def outcome(convolve, x, weight, direction):
+    """The output and both gradients of its product with `direction`."""
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    y = convolve(x, weight)
+    return [y.detach(), *torch.autograd.grad((y * direction).sum(), [x, weight])]
+
+
+def direct(x, weight):
+    return F.conv2d(x, weight, padding=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 5),
+    channels=st.integers(1, 19),
+    out=st.integers(1, 19),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    seed=st.integers(0, 5),
+)
+def test_it_is_a_convolution_and_so_are_its_gradients(count, channels, out, height, width, seed):
+    x, weight = drawn(count, channels, height, width, seed=seed), drawn(out, channels, 3, 3, seed=seed + 1)
+    direction = drawn(count, out, height, width, seed=seed + 2)
+    found = outcome(winograd, x, weight, direction)
+    expected = outcome(direct, x.double(), weight.double(), direction.double())
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-5 * float(b.abs().max()) + 1e-6)
+
+
+def test_many_images_are_convolved_in_rounds():
+    """More tiles than one round takes, the last round not full."""
+    x, weight, direction = (
+        drawn(75, NARROW, 16, 16),
+        drawn(NARROW, NARROW, 3, 3, seed=1),
+        drawn(75, NARROW, 16, 16, seed=2),
+    )
+    found = outcome(winograd, x, weight, direction)
+    expected = outcome(direct, x.double(), weight.double(), direction.double())
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-5 * float(b.abs().max()))
+
+
+def test_on_the_sizes_of_training_the_error_is_small():
+    x, weight = drawn(64, 128, 16, 16), drawn(128, 128, 3, 3, seed=1)
+    direction = drawn(64, 128, 16, 16, seed=2)
+    found = outcome(winograd, x, weight, direction)
+    expected = outcome(direct, x.double(), weight.double(), direction.double())
+    for a, b in zip(found, expected, strict=True):
+        error = (a.double() - b).square().mean().sqrt() / b.square().mean().sqrt()
+        assert error < 1e-5
+
+
+def test_the_number_of_threads_does_not_matter():
+    x, weight, direction = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1), drawn(9, NARROW, 9, 9, seed=2)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(outcome(winograd, x, weight, direction)[:2])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_nan_is_not_hidden():
+    x = drawn(2, NARROW, 8, 8)
+    x[1, 3, 4, 4] = torch.nan
+    y = winograd(x, drawn(NARROW, NARROW, 3, 3))
+    assert y[1, :, 4, 4].isnan().all()
+    assert y[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("conv", "x", "what"),
+    [
+        (Conv(64, 64, stride=2), drawn(16, 64, 8, 8), "a stride"),
+        (Conv(64, 64, kernel=1), drawn(16, 64, 8, 8), "another kernel"),
+        (Conv(3, 64), drawn(16, 3, 8, 8), "few channels"),
+        (Conv(64, 64), drawn(16, 64, 8, 8).contiguous(), "another layout"),
+        (Conv(64, 64).double(), drawn(16, 64, 8, 8).double(), "double precision"),
+        (Conv(64, 64), drawn(1, 64, 8, 8), "few pixels"),
+        (nn.Conv2d(64, 64, 3, padding=1), drawn(16, 64, 8, 8), "a bias"),
+        (nn.Conv2d(64, 64, 3, padding=1, groups=2, bias=False), drawn(16, 64, 8, 8), "groups"),
+        (nn.Conv2d(64, 64, 3, padding=2, dilation=2, bias=False), drawn(16, 64, 8, 8), "dilation"),
+    ],
+)
+def test_what_it_does_not_fit(conv, x, what):
+    assert not fits(conv, x), what
+
+
+def test_half_precision_stays_half_precision():
+    conv, x = Conv(64, 64).to(memory_format=torch.channels_last), drawn(16, 64, 8, 8)
+    assert fits(conv, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not fits(conv, x)
+        assert conv(x).dtype == torch.bfloat16
+
+
+def test_a_wide_network_uses_it_and_gives_the_same_logits():
+    architecture = Architecture(widths=[64, 64], blocks=[1, 1], stem_stride=1)
+    model = build_classifier(architecture, 3, [0.5] * 3, [0.25] * 3, 0).to(memory_format=torch.channels_last)
+    nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
+    used = [m for m in model.modules() if isinstance(m, Conv) and m.stride == (1, 1) and m.in_channels == 64]
+    assert len(used) == 3
+    assert "_Winograd" in used[0](drawn(16, 64, 16, 16).requires_grad_()).grad_fn.name()
+    exact = copy.deepcopy(model).double()
+    for mode in (model.train, model.eval):
+        exact.train(mode().training)
+        torch.testing.assert_close(model(x).double(), exact(x.double()), rtol=1e-4, atol=1e-4)
