@@ -3,11 +3,12 @@
 A quarter of the multiplications of a direct convolution, as products of matrices, for which a CPU reaches a larger part
 of its peak (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; what GPU libraries do in float32).
 The transforms round: errors are about ten times those of a direct convolution, which is 1e-5 of the largest output.
-Gradients of the weights, one pass in nine of TRADES-10, stay direct.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -60,13 +61,7 @@ class _Winograd(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         images = _convolve(gradient, _kernel(weight, turned=True)) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[1]:
-            return images, None
-        one, mask = [1, 1], [False, True, False]
-        _, weights, _ = torch.ops.aten.convolution_backward(
-            gradient, x, weight, None, one, one, one, False, [0, 0], 1, mask
-        )
-        return images, weights
+        return images, _weights_gradient(x, gradient) if ctx.needs_input_grad[1] else None
 
 
 def _convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -74,24 +69,51 @@ def _convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     transforms = load_kernels("winograd")
     (count, channels, height, width), out, tiles = x.shape, kernel.shape[2], _tiles(x)
     y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
-    pixels, made = x.detach().permute(0, 2, 3, 1).numpy(), y.permute(0, 2, 3, 1).numpy()
-    share = -(-TILES // tiles)
-    for first in range(0, count, share):
-        images = min(share, count - first)
+    pixels, made = _pixels(x), _pixels(y)
+    for first, images in _rounds(count, tiles):
         spread = torch.empty(SIDE**2, images * tiles, channels)
         transforms.spread(pixels, first, images, spread.numpy())
         transforms.gather(torch.bmm(spread, kernel).numpy(), first, images, made)
     return y
 
 
+def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Return the gradient (K, C, 3, 3) of the weights that made outputs with this `gradient` (N, K, H, W) of `x`."""
+    transforms = load_kernels("winograd")
+    (count, channels), out, tiles = x.shape[:2], gradient.shape[1], _tiles(x)
+    pixels, slopes = _pixels(x), _pixels(gradient)
+    products = torch.zeros(SIDE**2, out, channels)
+    for first, images in _rounds(count, tiles):
+        spread, outputs = (torch.empty(SIDE**2, images * tiles, size) for size in (channels, out))
+        transforms.spread(pixels, first, images, spread.numpy())
+        transforms.spread_outputs(slopes, first, images, outputs.numpy())
+        products.baddbmm_(outputs.transpose(1, 2), spread)
+    weights = torch.empty((out, channels, 3, 3), memory_format=torch.channels_last)
+    transforms.gather_kernel(products.numpy(), _pixels(weights).reshape(out, 9, channels))
+    return weights
+
+
 def _kernel(weight: torch.Tensor, turned: bool) -> torch.Tensor:
     """Return the transform (36, K, C) of `weight` (K, C, 3, 3), or of the same kernels turned by 180 degrees."""
-    flat = weight.detach().contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(1, 2)
-    kernel = torch.empty(SIDE**2, flat.shape[0], flat.shape[2])
-    load_kernels("winograd").spread_kernel(flat.numpy(), turned, kernel.numpy())
+    out, channels = weight.shape[:2]
+    flat = _pixels(weight.contiguous(memory_format=torch.channels_last)).reshape(out, 9, channels)
+    kernel = torch.empty(SIDE**2, out, channels)
+    load_kernels("winograd").spread_kernel(flat, turned, kernel.numpy())
     return kernel
 
 
 def _tiles(x: torch.Tensor) -> int:
     """Return the number of tiles of one image."""
     return -(-x.shape[2] // STEP) * -(-x.shape[3] // STEP)
+
+
+def _rounds(count: int, tiles: int) -> Iterator[tuple[int, int]]:
+    """Yield the first image and the number of images of each round over `count` images of so many tiles."""
+    share = -(-TILES // tiles)
+    for first in range(0, count, share):
+        yield first, min(share, count - first)
+
+
+def _pixels(x: torch.Tensor) -> np.ndarray:
+    """Return channels_last images (N, C, H, W) as an array (N, H, W, C) of the same memory."""
+    return x.detach().permute(0, 2, 3, 1).numpy()

@@ -1,6 +1,6 @@
 """Compiled transforms of Winograd's convolution F(4x4, 3x3); `ops.models.winograd` puts them together.
 
-Arrays are float32 and C-contiguous; an image batch (N, C, H, W) in channels_last is (N, H, W C) here. A tile is 6x6
+Arrays are float32 and C-contiguous; an image batch (N, C, H, W) in channels_last is (N, H, W, C) here. A tile is 6x6
 pixels of the input, four apart and starting one before the image's edge, or the 4x4 pixels of the output that follow from
 it; a strip is one row of tiles. The matrices are those of Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural
 Networks", section 4.3. One iteration is one strip, so that results do not depend on the number of threads.
@@ -147,3 +147,82 @@ def spread_kernel(w, turned, v):  # type: ignore[no-untyped-def]
                 quarters, middle = rows[a, 0, c] / FOUR + rows[a, 2, c], rows[a, 1, c] / TWO
                 v[SIDE * a + 3, k, c] = (quarters + middle) / SIX
                 v[SIDE * a + 4, k, c] = (quarters - middle) / SIX
+
+
+@njit(inline="always")
+def spread_outputs_rows(g, n, y, rows):  # type: ignore[no-untyped-def]
+    """Put A of the rows y to y + 3 of image `n` in `g` (N, H, W, K) into `rows` (6, >= W, K)."""
+    width, channels = g.shape[2:]
+    for w in range(width):
+        for c in range(channels):
+            rows[0, w, c] = g[n, y, w, c]
+            rows[5, w, c] = g[n, y + 3, w, c]
+        for c in range(channels):
+            even, odd = g[n, y, w, c] + g[n, y + 2, w, c], g[n, y + 1, w, c] + g[n, y + 3, w, c]
+            rows[1, w, c] = even + odd
+            rows[2, w, c] = even - odd
+        for c in range(channels):
+            even = g[n, y, w, c] + FOUR * g[n, y + 2, w, c]
+            odd = TWO * g[n, y + 1, w, c] + EIGHT * g[n, y + 3, w, c]
+            rows[3, w, c] = even + odd
+            rows[4, w, c] = even - odd
+
+
+@njit(**OPTIONS)
+def spread_outputs(g, first, images, z):  # type: ignore[no-untyped-def]
+    """Put A g A^T of every output tile g of `images` images from `first` on in `g` (N, H, W, K) into `z` (36, tiles, K)."""
+    height, width, channels = g.shape[1:]
+    down, across = (height + 3) // STEP, (width + 3) // STEP
+    for strip in prange(images * down):
+        n, top = first + strip // down, strip % down * STEP
+        rows = np.zeros((SIDE, across * STEP, channels), np.float32)
+        if top + STEP <= height:
+            spread_outputs_rows(g, n, top, rows)
+        else:
+            padded = np.zeros((1, STEP, width, channels), np.float32)
+            for y in range(top, height):
+                for w in range(width):
+                    for c in range(channels):
+                        padded[0, y - top, w, c] = g[n, y, w, c]
+            spread_outputs_rows(padded, 0, 0, rows)
+        for k in range(across):
+            t, w = strip * across + k, k * STEP
+            for a in range(SIDE):
+                b = SIDE * a
+                for c in range(channels):
+                    z[b, t, c] = rows[a, w, c]
+                    z[b + 5, t, c] = rows[a, w + 3, c]
+                for c in range(channels):
+                    even, odd = rows[a, w, c] + rows[a, w + 2, c], rows[a, w + 1, c] + rows[a, w + 3, c]
+                    z[b + 1, t, c] = even + odd
+                    z[b + 2, t, c] = even - odd
+                for c in range(channels):
+                    even = rows[a, w, c] + FOUR * rows[a, w + 2, c]
+                    odd = TWO * rows[a, w + 1, c] + EIGHT * rows[a, w + 3, c]
+                    z[b + 3, t, c] = even + odd
+                    z[b + 4, t, c] = even - odd
+
+
+@njit(**OPTIONS)
+def gather_kernel(v, w):  # type: ignore[no-untyped-def]
+    """Put G^T v G of every kernel's products in `v` (36, K, C) into `w` (K, 9, C)."""
+    count, _, channels = w.shape
+    for k in prange(count):
+        rows = np.empty((SIDE, 3, channels), np.float32)
+        for a in range(SIDE):
+            b = SIDE * a
+            for c in range(channels):
+                near, far = (v[b + 1, k, c] + v[b + 2, k, c]) / SIX, (v[b + 3, k, c] + v[b + 4, k, c]) / SIX
+                rows[a, 0, c] = (v[b, k, c] + far) / FOUR - near
+                rows[a, 2, c] = far - near + v[b + 5, k, c]
+            for c in range(channels):
+                near, far = v[b + 2, k, c] - v[b + 1, k, c], v[b + 3, k, c] - v[b + 4, k, c]
+                rows[a, 1, c] = (near + far / TWO) / SIX
+        for b in range(3):
+            for c in range(channels):
+                near, far = (rows[1, b, c] + rows[2, b, c]) / SIX, (rows[3, b, c] + rows[4, b, c]) / SIX
+                w[k, b, c] = (rows[0, b, c] + far) / FOUR - near
+                w[k, 6 + b, c] = far - near + rows[5, b, c]
+            for c in range(channels):
+                near, far = rows[2, b, c] - rows[1, b, c], rows[3, b, c] - rows[4, b, c]
+                w[k, 3 + b, c] = (near + far / TWO) / SIX
