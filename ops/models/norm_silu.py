@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ops.models.kernels import load_kernels
+from ops.models.kernels.compiling import match_threads
 
 
 def fits(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
@@ -62,7 +62,7 @@ class _NormSilu(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        kernels = load_kernels("norm_silu")
+        kernels = _kernels()
         pixels = _pixels(x)
         # sums of differences from some pixel: exact even if all values are far from zero
         shift = pixels[0, 0].copy()
@@ -87,7 +87,7 @@ class _NormSilu(torch.autograd.Function):
     def backward(
         ctx: Any, gradient: torch.Tensor, *_: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, None]:
-        kernels = load_kernels("norm_silu")
+        kernels = _kernels()
         x, bias = ctx.saved_tensors
         mean, scale, inverse = ctx.statistics
         pixels, made = _pixels(x), torch.empty_like(x)
@@ -113,7 +113,7 @@ class _FrozenNormSilu(torch.autograd.Function):
         weight, bias, mean, variance = (part.detach().numpy() for part in rest[:-1])
         scale = weight / np.sqrt(variance + np.float32(rest[-1]))
         y = torch.empty_like(x)
-        load_kernels("norm_silu").normalise_silu(_pixels(x), mean, scale, bias, _pixels(y))
+        _kernels().normalise_silu(_pixels(x), mean, scale, bias, _pixels(y))
         ctx.save_for_backward(x)
         ctx.statistics = mean, scale, bias
         return y
@@ -124,8 +124,15 @@ class _FrozenNormSilu(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         made, gradient = torch.empty_like(x), gradient.contiguous(memory_format=torch.channels_last)
-        load_kernels("norm_silu").frozen_gradient(_pixels(x), _pixels(gradient), *ctx.statistics, _pixels(made))
+        _kernels().frozen_gradient(_pixels(x), _pixels(gradient), *ctx.statistics, _pixels(made))
         return made, None, None, None, None, None
+
+
+def _kernels() -> Any:
+    from ops.models.kernels import norm_silu as kernels
+
+    match_threads()
+    return kernels
 
 
 def _pixels(x: torch.Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ops.models.kernels import load_kernels
+from ops.models.kernels.compiling import match_threads
 
 LEAST_CHANNELS = 64
 """With fewer, the transforms cost more than the products save."""
@@ -66,7 +66,7 @@ class _Winograd(torch.autograd.Function):
 
 def _convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Return `x` (N, C, H, W) convolved with the transformed `kernel` (36, C, K), some images at a time."""
-    transforms = load_kernels("winograd")
+    transforms = _transforms()
     (count, channels, height, width), out, tiles = x.shape, kernel.shape[2], _tiles(x)
     y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
     pixels, made = _pixels(x), _pixels(y)
@@ -79,7 +79,7 @@ def _convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Return the gradient (K, C, 3, 3) of the weights that made outputs with this `gradient` (N, K, H, W) of `x`."""
-    transforms = load_kernels("winograd")
+    transforms = _transforms()
     (count, channels), out, tiles = x.shape[:2], gradient.shape[1], _tiles(x)
     pixels, slopes = _pixels(x), _pixels(gradient)
     products = torch.zeros(SIDE**2, out, channels)
@@ -98,7 +98,7 @@ def _kernel(weight: torch.Tensor, turned: bool) -> torch.Tensor:
     out, channels = weight.shape[:2]
     flat = _pixels(weight.contiguous(memory_format=torch.channels_last)).reshape(out, 9, channels)
     kernel = torch.empty(SIDE**2, out, channels)
-    load_kernels("winograd").spread_kernel(flat, turned, kernel.numpy())
+    _transforms().spread_kernel(flat, turned, kernel.numpy())
     return kernel
 
 
@@ -112,6 +112,13 @@ def _rounds(count: int, tiles: int) -> Iterator[tuple[int, int]]:
     share = -(-TILES // tiles)
     for first in range(0, count, share):
         yield first, min(share, count - first)
+
+
+def _transforms() -> Any:
+    from ops.models.kernels import winograd as transforms
+
+    match_threads()
+    return transforms
 
 
 def _pixels(x: torch.Tensor) -> np.ndarray:

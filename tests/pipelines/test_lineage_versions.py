@@ -1,5 +1,6 @@
 """Stages, their sources and their hashes agree with DVC's."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pipelines.definitions import build_definitions, project
 from pipelines.dvc import render
 from pipelines.lineage import code_version, digest_folder, sources_of, stages
 from pipelines.params import read_tree, validate
+from pipelines.project import ROOT
 
 
 def test_string_selections_parse():
@@ -186,3 +188,9 @@ def test_definitions_are_loadable():
 @pytest.mark.parametrize("value", [{"b": 1, "a": [1, 2]}, {"a": [1, 2], "b": 1}])
 def test_code_version_ignores_the_order_of_keys(tmp_path, value):
     assert code_version([], value, tmp_path) == code_version([], json.loads('{"a": [1, 2], "b": 1}'), tmp_path)
+
+
+def test_packages_define_nothing():
+    """What a package's own file defined would be no source of any stage: `sources_of` reads modules only."""
+    for path in sorted(ROOT.glob("ops/**/__init__.py")):
+        assert [type(node) for node in ast.parse(path.read_text(encoding="utf-8")).body] == [ast.Expr], path

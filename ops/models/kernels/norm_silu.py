@@ -8,7 +8,7 @@ sums are in float32 over `RUN` pixels, where twice as many numbers fit in a vect
 import numpy as np
 from numba import njit, prange
 
-from ops.models.kernels import OPTIONS
+from ops.models.kernels.compiling import OPTIONS
 
 RUN = 16
 

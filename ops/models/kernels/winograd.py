@@ -9,7 +9,7 @@ Networks", section 4.3. One iteration is one strip, so that results do not depen
 import numpy as np
 from numba import njit, prange
 
-from ops.models.kernels import OPTIONS
+from ops.models.kernels.compiling import OPTIONS
 
 SIDE, STEP = 6, 4
 """Pixels of a tile's side, of the input and of the output."""

@@ -1,6 +1,7 @@
 """Steps of the engine: parts of a batch, several processes, free adversarial training, the cost of data."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -58,6 +59,20 @@ def test_parts_of_a_batch_add_up_to_the_batch(shards, tmp_path):
         assert a == pytest.approx(b, rel=1e-5)
     for x, y in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)  # a sign may turn on rounding
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_takes_the_same_steps(shards, tmp_path):
+    """With BatchNorm, whose statistics and gradients are switched off and on between the passes of a step."""
+    network = {"family": "preact_resnet", "widths": [8, 16], "blocks": [1, 1], "stem_stride": 2}
+    plain, compiled = (
+        engine(recipe(architecture=network, loss="trades", compile=choice), shards, tmp_path)
+        for choice in (False, True)
+    )
+    for step in range(2):
+        assert compiled.step(step)[0] == pytest.approx(plain.step(step)[0], rel=1e-4)
+    for x, y in zip(plain.model.state_dict().values(), compiled.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)  # a sign may turn on rounding
 
 
 def test_two_processes_equal_one(shards, folders, recorder_type):

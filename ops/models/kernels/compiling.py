@@ -1,0 +1,21 @@
+"""How loops are compiled, and on how many threads they run."""
+
+from typing import Any
+
+import torch
+
+OPTIONS: dict[str, Any] = {
+    "parallel": True,
+    "nogil": True,
+    "cache": True,
+    "error_model": "numpy",
+    # contraction and division rounding only: sums keep their order, so that the same input gives the same bytes
+    "fastmath": {"contract", "nsz"},
+}
+
+
+def match_threads() -> None:
+    """Let compiled loops use as many threads as torch does."""
+    from numba import config, set_num_threads
+
+    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
