@@ -8,7 +8,7 @@ import yaml
 pytestmark = pytest.mark.lineage
 
 
-def one_clear_error(text: str, *words: str) -> None:
+def assert_one_clear_error(text: str, *words: str) -> None:
     assert "Traceback" not in text
     assert text.count("error: ") == 1, text
     assert "remedy: " in text
@@ -21,7 +21,7 @@ def test_missing_data(workspace):
     kept = workspace.path / "kept"
     data.rename(kept)
     try:
-        one_clear_error(workspace.amalgam("run", fails=True), "data/emoji-people", "dvc pull")
+        assert_one_clear_error(workspace.amalgam("run", fails=True), "data/emoji-people", "dvc pull")
     finally:
         kept.rename(data)
     assert "everything is up to date" in workspace.amalgam("run")
@@ -38,7 +38,7 @@ def test_missing_dvc_object(workspace, tmp_path):
     try:
         text = workspace.dvc("pull", "data.dvc", fails=True)
         assert "missing" in text.lower() or "failed" in text.lower()
-        one_clear_error(workspace.amalgam("run", fails=True), "dvc pull")
+        assert_one_clear_error(workspace.amalgam("run", fails=True), "dvc pull")
     finally:
         shutil.copytree(away, remote)
         shutil.rmtree(cache, ignore_errors=True)
@@ -64,15 +64,15 @@ def test_mistakes_in_params(workspace, change, words):
     original = (workspace.path / "params.yaml").read_text()
     try:
         workspace.edit_params(change)
-        one_clear_error(workspace.amalgam("run", fails=True), *words)
+        assert_one_clear_error(workspace.amalgam("run", fails=True), *words)
     finally:
         (workspace.path / "params.yaml").write_text(original)
 
 
 def test_unknown_names_on_the_command_line(workspace):
-    one_clear_error(workspace.amalgam("run", "classifer/real", fails=True), "classifer/real", "classifier/real")
-    one_clear_error(workspace.amalgam("materialize", "classifier/real", fails=True), "--partition", "seed-0")
-    one_clear_error(workspace.amalgam("profile", "nonsense", fails=True), "nonsense", "fashion")
+    assert_one_clear_error(workspace.amalgam("run", "classifer/real", fails=True), "classifer/real", "classifier/real")
+    assert_one_clear_error(workspace.amalgam("materialize", "classifier/real", fails=True), "--partition", "seed-0")
+    assert_one_clear_error(workspace.amalgam("profile", "nonsense", fails=True), "nonsense", "fashion")
 
 
 def test_truncated_shard(workspace):
@@ -84,7 +84,7 @@ def test_truncated_shard(workspace):
     shard.write_bytes(data[: len(data) // 2 + 100])
     shutil.rmtree(workspace.path / ".amalgam" / "cache", ignore_errors=True)
     text = workspace.amalgam("materialize", "autoencoder", fails=True)
-    one_clear_error(text, shard.name)
+    assert_one_clear_error(text, shard.name)
     assert "✓ real_shards" in workspace.amalgam("run")
     assert workspace.locked() == before
 
@@ -93,7 +93,7 @@ def test_edited_params_are_not_overwritten(workspace):
     original = (workspace.path / "params.yaml").read_text()
     try:
         workspace.edit_params(lambda t: t["seeds"].append(7))
-        one_clear_error(workspace.amalgam("profile", "fashion", fails=True), "edited", "--force")
+        assert_one_clear_error(workspace.amalgam("profile", "fashion", fails=True), "edited", "--force")
         assert 7 in yaml.safe_load((workspace.path / "params.yaml").read_text())["seeds"]
     finally:
         (workspace.path / "params.yaml").write_text(original)

@@ -75,7 +75,7 @@ def keep(page, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=False)
 
 
-def sees(page, text: str | re.Pattern[str], **how) -> None:
+def assert_shows(page, text: str | re.Pattern[str], **how) -> None:
     """Assert that the text appears."""
     from playwright.sync_api import expect
 
@@ -86,7 +86,7 @@ def test_asset_graph(page, servers):
     page.goto(f"{servers['dagster']}/asset-groups")
     # the global graph shows its groups folded; each unfolds to its assets
     for group in ("raw", "generation", "synthetic", "classifiers", "evaluation", "reports"):
-        sees(page, group, exact=True)
+        assert_shows(page, group, exact=True)
     keep(page, "asset-graph")
     shown = {
         "raw": ["raw_images", "manifest"],
@@ -98,20 +98,20 @@ def test_asset_graph(page, servers):
         # the list, because the graph draws only those assets that its viewport shows
         page.goto(f"{servers['dagster']}/locations/amalgam/asset-groups/{group}/list")
         for name in names:
-            sees(page, name, exact=True)
+            assert_shows(page, name, exact=True)
     page.goto(f"{servers['dagster']}/locations/amalgam/asset-groups/evaluation")
-    sees(page, re.compile("^(robustness|fairness)$"))
+    assert_shows(page, re.compile("^(robustness|fairness)$"))
     keep(page, "asset-group")
 
 
 def test_one_assets_metadata(page, servers):
     page.goto(f"{servers['dagster']}/assets/curated_manifest?view=overview")
-    sees(page, "dvc md5")
-    sees(page, "Great Expectations")
+    assert_shows(page, "dvc md5")
+    assert_shows(page, "Great Expectations")
     keep(page, "asset-curated-manifest")
     page.goto(f"{servers['dagster']}/assets/curated_manifest?view=checks")
-    sees(page, "manifest_contract")
-    sees(page, "Passed")
+    assert_shows(page, "manifest_contract")
+    assert_shows(page, "Passed")
     keep(page, "asset-checks")
 
 
@@ -125,7 +125,7 @@ def test_dagster_calls_everything_fresh(page, servers):
 
 def test_mlflow_shows_the_runs(page, servers):
     page.goto(f"{servers['mlflow']}/#/experiments")
-    sees(page, "amalgam/classifiers")
+    assert_shows(page, "amalgam/classifiers")
     keep(page, "mlflow")
 
 

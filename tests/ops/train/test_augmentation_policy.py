@@ -114,15 +114,15 @@ def test_moves_are_the_affine_maps_of_pil_to_the_nearest_pixel(batch, pictures):
             )
             for p, v in zip(pictures, values, strict=True)
         ]
-        _same_but_for_few(found, expected, name, 0.0 if "translate" in name else 0.005)
+        assert_same_but_for_few(found, expected, name, 0.0 if "translate" in name else 0.005)
     turned = [
         Image.fromarray(p).rotate(float(v), Image.Resampling.NEAREST, fillcolor=fill)
         for p, v in zip(pictures, degrees, strict=True)
     ]
-    _same_but_for_few(moves.rotate(batch, degrees, 0.2), turned, "rotate", 0.005)
+    assert_same_but_for_few(moves.rotate(batch, degrees, 0.2), turned, "rotate", 0.005)
 
 
-def _same_but_for_few(found: torch.Tensor, expected: list[Image.Image], name: str, share: float) -> None:
+def assert_same_but_for_few(found: torch.Tensor, expected: list[Image.Image], name: str, share: float) -> None:
     wanted = np.stack([np.asarray(image) for image in expected])
     differs = np.abs(found.permute(0, 2, 3, 1).numpy() * 255 - wanted).max(axis=3) > 1e-3
     assert differs.mean() <= share, name
