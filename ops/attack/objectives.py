@@ -16,39 +16,22 @@ class Objective:
     """From logits (N, K) and labels (N,) int64 to the value (N,) that the attack raises."""
 
     function: Callable[..., torch.Tensor]
-    """Of logits, labels, and `extra` if there is any."""
-    extra: torch.Tensor | None = None
-    """(N, ...): what else belongs to each example, such as its target class."""
+    """Of logits, labels, and targets if there are any."""
+    targets: torch.Tensor | None = None
+    """(N,) int64: the class that each example is to be taken for."""
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the value (N,)."""
-        return self.function(logits, labels) if self.extra is None else self.function(logits, labels, self.extra)
+        return self.function(logits, labels, *(() if self.targets is None else (self.targets,)))
 
     def only(self, kept: torch.Tensor) -> "Objective":
         """Return the objective of the examples in the mask `kept` (N,) bool."""
-        return self if self.extra is None else replace(self, extra=self.extra[kept])
+        return self if self.targets is None else replace(self, targets=self.targets[kept])
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy (N,) of each example, -log softmax(z)_y."""
     return F.cross_entropy(logits, labels, reduction="none")
-
-
-def soft_cross_entropy(logits: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
-    """Return -sum_k p_k log softmax(z)_k (N,), with probabilities p (N, K) in place of labels."""
-    return -(probabilities * F.log_softmax(logits, dim=1)).sum(dim=1)
-
-
-def kl_to(probabilities: torch.Tensor) -> Objective:
-    """Return the objective KL(p || softmax(z)) for fixed probabilities p (N, K) of the same batch; labels are not read.
-
-    Differs from `soft_cross_entropy` by the entropy of p, so gradients are equal. A probability of 0 adds 0.
-    """
-
-    def divergence(logits: torch.Tensor, labels: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-        return torch.special.xlogy(p, p).sum(dim=1) + soft_cross_entropy(logits, p)
-
-    return Objective(divergence, probabilities)
 
 
 def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

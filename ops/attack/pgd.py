@@ -103,23 +103,24 @@ def climb(
         torch.zeros(count, dtype=torch.bool, device=device),
     )
     x, places = start, torch.arange(count, device=device)
-    for step in range(steps + 1):
-        x = x.detach().requires_grad_(step < steps)
-        with torch.set_grad_enabled(step < steps), frozen_parameters(model):
-            logits = model(x)
-            value = objective(logits, labels)
-        wrong = logits.detach().argmax(dim=1) != labels
-        found.improve(places, Found(x.detach(), value.detach(), wrong))
-        if step == steps or wrong.all():
-            break
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-        x = x.detach()
-        if wrong.any():
-            kept = ~wrong
-            places, x, gradient, centre, labels = (part[kept] for part in (places, x, gradient, centre, labels))
-            objective = objective.only(kept)
-            rule.keep(kept)
-        x = rule(step, x, gradient, centre)
+    with frozen_parameters(model):
+        for step in range(steps + 1):
+            x = x.detach().requires_grad_(step < steps)
+            with torch.set_grad_enabled(step < steps):
+                logits = model(x)
+                value = objective(logits, labels)
+            wrong = logits.detach().argmax(dim=1) != labels
+            found.improve(places, Found(x.detach(), value.detach(), wrong))
+            if step == steps or wrong.all():
+                break
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+            x = x.detach()
+            if wrong.any():
+                kept = ~wrong
+                places, x, gradient, centre, labels = (part[kept] for part in (places, x, gradient, centre, labels))
+                objective = objective.only(kept)
+                rule.keep(kept)
+            x = rule(step, x, gradient, centre)
     return found
 
 
