@@ -297,8 +297,7 @@ in the engine and in the textbook loop of `benchmarks/adversarial_training.py`: 
 losses, each side in a process of its own, in turns (the other one is stopped), with threads that wait actively. The
 share of the peak counts the passes that the algorithm needs (26 in the engine, 37 in the textbook) with direct
 convolutions, over a product of 2048x2048 matrices measured in the same run; Winograd's algorithm, which the engine uses
-for 64 channels and more, multiplies a quarter as often. Narrow networks gain least: their convolutions stay direct, and
-memory limits the rest. Networks with fewer than five rounds get no verdict.
+for wide layers, multiplies a quarter as often. Networks with fewer than five rounds get no verdict.
 
 """
 

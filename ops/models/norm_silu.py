@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ops.models.kernels.compiling import match_threads
+from ops.models.kernels.compiling import match_threads, pixels_of
 
 
 def fits(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
@@ -137,4 +137,4 @@ def _kernels() -> Any:
 
 def _pixels(x: torch.Tensor) -> np.ndarray:
     """Return channels_last images (N, C, H, W) as an array (N, H W, C) of the same memory."""
-    return x.detach().permute(0, 2, 3, 1).flatten(1, 2).numpy()
+    return pixels_of(x).reshape(len(x), -1, x.shape[1])

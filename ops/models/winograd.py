@@ -2,26 +2,26 @@
 
 A quarter of the multiplications of a direct convolution, as products of matrices, for which a CPU reaches a larger part
 of its peak (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; what GPU libraries do in float32).
-The transforms round: errors are about ten times those of a direct convolution, which is 1e-5 of the largest output.
+The transforms round: errors are some times those of a direct convolution. `python -m benchmarks.convolution` measures both.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ops.models.kernels.compiling import match_threads
+from ops.models.kernels.compiling import match_threads, pixels_of
 
-LEAST_CHANNELS = 64
+LEAST_CHANNELS = 96
 """With fewer, the transforms cost more than the products save."""
-LEAST_TILES = 64
+LEAST_TILES = 128
 """In a batch; with fewer, transforming the kernels costs more than the products save."""
 TILES = 512
 """Of one round of transform, product and transform back: few enough for the cache, enough to read the kernels rarely."""
 SIDE, STEP = 6, 4
+"""Pixels of a tile's side, of the input and of the output."""
 
 
 def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
@@ -69,10 +69,10 @@ def _convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     transforms = _transforms()
     (count, channels, height, width), out, tiles = x.shape, kernel.shape[2], _tiles(x)
     y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
-    pixels, made = _pixels(x), _pixels(y)
+    read, made = pixels_of(x), pixels_of(y)
     for first, images in _rounds(count, tiles):
         spread = torch.empty(SIDE**2, images * tiles, channels)
-        transforms.spread(pixels, first, images, spread.numpy())
+        transforms.spread(read, first, images, spread.numpy())
         transforms.gather(torch.bmm(spread, kernel).numpy(), first, images, made)
     return y
 
@@ -81,24 +81,22 @@ def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Return the gradient (K, C, 3, 3) of the weights that made outputs with this `gradient` (N, K, H, W) of `x`."""
     transforms = _transforms()
     (count, channels), out, tiles = x.shape[:2], gradient.shape[1], _tiles(x)
-    pixels, slopes = _pixels(x), _pixels(gradient)
+    read, slopes = pixels_of(x), pixels_of(gradient)
     products = torch.zeros(SIDE**2, out, channels)
     for first, images in _rounds(count, tiles):
         spread, outputs = (torch.empty(SIDE**2, images * tiles, size) for size in (channels, out))
-        transforms.spread(pixels, first, images, spread.numpy())
+        transforms.spread(read, first, images, spread.numpy())
         transforms.spread_outputs(slopes, first, images, outputs.numpy())
         products.baddbmm_(outputs.transpose(1, 2), spread)
     weights = torch.empty((out, channels, 3, 3), memory_format=torch.channels_last)
-    transforms.gather_kernel(products.numpy(), _pixels(weights).reshape(out, 9, channels))
+    transforms.gather_kernel(products.numpy(), pixels_of(weights))
     return weights
 
 
 def _kernel(weight: torch.Tensor, turned: bool) -> torch.Tensor:
     """Return the transform (36, K, C) of `weight` (K, C, 3, 3), or of the same kernels turned by 180 degrees."""
-    out, channels = weight.shape[:2]
-    flat = _pixels(weight.contiguous(memory_format=torch.channels_last)).reshape(out, 9, channels)
-    kernel = torch.empty(SIDE**2, out, channels)
-    _transforms().spread_kernel(flat, turned, kernel.numpy())
+    kernel = torch.empty(SIDE**2, *weight.shape[:2])
+    _transforms().spread_kernel(pixels_of(weight.contiguous(memory_format=torch.channels_last)), turned, kernel.numpy())
     return kernel
 
 
@@ -119,8 +117,3 @@ def _transforms() -> Any:
 
     match_threads()
     return transforms
-
-
-def _pixels(x: torch.Tensor) -> np.ndarray:
-    """Return channels_last images (N, C, H, W) as an array (N, H, W, C) of the same memory."""
-    return x.detach().permute(0, 2, 3, 1).numpy()

@@ -1,7 +1,8 @@
-"""How loops are compiled, and on how many threads they run."""
+"""How loops are compiled, on how many threads they run, and what they see of a tensor."""
 
 from typing import Any
 
+import numpy as np
 import torch
 
 OPTIONS: dict[str, Any] = {
@@ -19,3 +20,8 @@ def match_threads() -> None:
     from numba import config, set_num_threads
 
     set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
+def pixels_of(x: torch.Tensor) -> np.ndarray:
+    """Return channels_last images (N, C, H, W) as an array (N, H, W, C) of the same memory."""
+    return x.detach().permute(0, 2, 3, 1).numpy()

@@ -34,6 +34,13 @@ def sigmoid(v):  # type: ignore[no-untyped-def]
     return np.float32(0.5) + np.float32(0.5) * (t * p / q)
 
 
+@njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
+def silu_slope(v):  # type: ignore[no-untyped-def]
+    """Return the derivative of v sigmoid(v)."""
+    s = sigmoid(v)
+    return s + v * s * (np.float32(1) - s)
+
+
 @njit(inline="always")
 def carry(first, second, sums, n):  # type: ignore[no-untyped-def]
     """Add the short sums `first` and `second` (C,) float32 to the long ones of image `n`, and set them to 0."""
@@ -85,8 +92,7 @@ def silu_gradient(x, g, mean, scale, offset, d, sums):  # type: ignore[no-untype
             for c in range(channels):
                 centred = x[n, p, c] - mean[c]
                 v = centred * scale[c] + offset[c]
-                s = sigmoid(v)
-                slope = g[n, p, c] * (s + v * s * (np.float32(1) - s))
+                slope = g[n, p, c] * silu_slope(v)
                 d[n, p, c] = slope
                 first[c] += slope
                 second[c] += slope * centred
@@ -102,8 +108,7 @@ def frozen_gradient(x, g, mean, scale, offset, d):  # type: ignore[no-untyped-de
         for p in range(pixels):
             for c in range(channels):
                 v = (x[n, p, c] - mean[c]) * scale[c] + offset[c]
-                s = sigmoid(v)
-                d[n, p, c] = g[n, p, c] * (s + v * s * (np.float32(1) - s)) * scale[c]
+                d[n, p, c] = g[n, p, c] * silu_slope(v) * scale[c]
 
 
 @njit(**OPTIONS)

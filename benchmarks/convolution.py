@@ -1,0 +1,97 @@
+"""When does Winograd's convolution pay? `ops.models.winograd` against torch's direct convolution, layer by layer.
+
+    OMP_WAIT_POLICY=ACTIVE python -m benchmarks.convolution [--json] [--quick]
+
+The measurement behind `LEAST_CHANNELS` and `LEAST_TILES`. For 3x3 layers of as many outputs as channels, both sides take
+turns in what a step of an attack asks of a layer, the output and the gradient of the images, and then with the gradient of
+the weights too; times are medians over rounds. Errors are root mean squares of the output's difference from double
+precision, as a share of the output's. With --json, the ratio is that of an attack over all layers where `used` is true.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+from ops.runtime import prepare_threads
+
+prepare_threads()
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+from benchmarks.results import table  # noqa: E402
+from ops.models.resnet import Conv  # noqa: E402
+from ops.models.winograd import fits, winograd  # noqa: E402
+from ops.runtime import configure_torch  # noqa: E402
+
+LAYERS = [
+    *((128, channels, side) for channels, side in ((16, 32), (32, 32), (32, 16), (64, 32), (64, 16), (64, 8))),
+    *((128, channels, side) for channels, side in ((96, 16), (128, 16), (128, 8), (128, 4), (256, 8), (512, 4))),
+    *((batch, 128, 8) for batch in (4, 8, 16, 32)),
+]
+"""Images in the batch, channels, and side of the images in pixels."""
+ROUNDS, QUICK_ROUNDS = 31, 7
+WARM_UP = 2
+CONVOLUTIONS = {"winograd": winograd, "direct": lambda x, weight: F.conv2d(x, weight, padding=1)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
+    arguments = parser.parse_args()
+    configure_torch()
+    rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
+    found = [measure(*layer, rounds) for layer in LAYERS]
+    if not arguments.json:
+        print(table(list(found[0]), [list(row.values()) for row in found]))
+        return
+    used = [row for row in found if row["used"]]
+    ours, baseline = (sum(row[f"{side}, ms"] for row in used) for side in ("winograd", "direct"))
+    summary = {"name": "convolution", "ratio": round(baseline / ours, 2), "ours": ours, "baseline": baseline}
+    print(json.dumps({**summary, "unit": "ms", "n": rounds, "layers": found}))
+
+
+def measure(batch: int, channels: int, side: int, rounds: int) -> dict[str, Any]:
+    """Return medians and errors of both sides for one layer."""
+    rng = torch.Generator().manual_seed(0)
+    conv = Conv(channels, channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x, direction = (
+        torch.randn(batch, channels, side, side, generator=rng).contiguous(memory_format=torch.channels_last)
+        for _ in range(2)
+    )
+    x.requires_grad_()
+    exact = F.conv2d(x.detach().double(), conv.weight.detach().double(), padding=1)
+    errors = {side: convolve(x, conv.weight).detach() - exact for side, convolve in CONVOLUTIONS.items()}
+    attack = take_turns(x, conv.weight.detach(), direction, rounds)
+    learning = take_turns(x, conv.weight, direction, rounds)
+    return {
+        "images": batch,
+        "channels": channels,
+        "side": side,
+        **{f"{name}, ms": round(value, 2) for name, value in attack.items()},
+        "ratio": round(attack["direct"] / attack["winograd"], 2),
+        "ratio with weights": round(learning["direct"] / learning["winograd"], 2),
+        **{f"error of {name}": f"{float(error.norm() / exact.norm()):.1e}" for name, error in errors.items()},
+        "used": fits(conv, x),
+    }
+
+
+def take_turns(x: torch.Tensor, weight: torch.Tensor, direction: torch.Tensor, rounds: int) -> dict[str, float]:
+    """Return each side's median milliseconds for the output and the gradients of all that wants one."""
+    seconds: dict[str, list[float]] = {name: [] for name in CONVOLUTIONS}
+    wanted = [part for part in (x, weight) if part.requires_grad]
+    for number in range(rounds + WARM_UP):
+        for name, convolve in CONVOLUTIONS.items():
+            begun = time.perf_counter()
+            torch.autograd.grad(convolve(x, weight), wanted, direction)
+            if number >= WARM_UP:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(taken) * 1000 for name, taken in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
