@@ -6,11 +6,10 @@
 Both sides take optimizer steps of one network from the same weights on the same batches, attack starts and targets, and
 must reach the same loss. Each side is a process of its own, so that neither inherits the other's settings of threads or
 memory; they take turns, and ratios are of medians. Times are of the step alone; what making its batch costs is
-measured apart. The baseline is written out below, in float32 and NCHW, with a full backward pass in every attack step.
+measured apart. The baseline is `benchmarks.textbook`.
 """
 
 import argparse
-import copy
 import json
 import multiprocessing
 import resource
@@ -31,11 +30,11 @@ prepare_threads()
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from benchmarks.machine import forward_flops, matmul_peak  # noqa: E402
 from benchmarks.results import HOLDS, table, write_result  # noqa: E402
+from benchmarks.textbook import textbook  # noqa: E402
 from ops.data.loading import ImageSet  # noqa: E402
 from ops.models.build import build_classifier  # noqa: E402
 from ops.models.config import Architecture  # noqa: E402
@@ -84,50 +83,6 @@ def main() -> None:
         print(json.dumps(found) if chosen.json else sentence(name, found))
         return
     write({name: measure(name, chosen.batch, ROUNDS[name]) for name in MODELS})
-
-
-def textbook(engine: Engine) -> Callable[[int], float]:
-    """Return the step of TRADES-10 as public repositories write it, on a copy of the engine's network."""
-    model = copy.deepcopy(engine.model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    average = copy.deepcopy(model)
-    eps, beta = engine.recipe.threat.eps, engine.recipe.beta
-    size = engine.recipe.attack.step_size * eps
-    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-    groups = [
-        {"params": [p for p in model.parameters() if id(p) not in norms], "weight_decay": 5e-4},
-        {"params": [p for p in model.parameters() if id(p) in norms], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=engine.recipe.schedule.lr, momentum=0.9, nesterov=True)
-
-    def step(number: int) -> float:
-        x, start, targets = (part.contiguous() for part in engine.batch(number))
-        y = targets.argmax(dim=1)
-        model.train()
-        p_natural = F.softmax(model(x), dim=1)
-        x_adv = start.detach()
-        for _ in range(engine.recipe.attack.steps):
-            x_adv.requires_grad_()
-            optimizer.zero_grad()
-            loss_kl = F.kl_div(F.log_softmax(model(x_adv), dim=1), p_natural.detach(), reduction="sum")
-            loss_kl.backward()
-            assert x_adv.grad is not None
-            x_adv = x_adv.detach() + size * torch.sign(x_adv.grad.detach())
-            x_adv = torch.min(torch.max(x_adv, x - eps), x + eps)
-            x_adv = torch.clamp(x_adv, 0.0, 1.0)
-        optimizer.zero_grad()
-        logits_natural, logits_adv = model(x), model(x_adv)
-        loss_natural = F.cross_entropy(logits_natural, y)
-        robust = F.kl_div(F.log_softmax(logits_adv, dim=1), F.softmax(logits_natural, dim=1), reduction="batchmean")
-        loss = loss_natural + beta * robust
-        loss.backward()
-        optimizer.step()
-        decay = min(engine.recipe.averaging.decay, (1 + number) / (10 + number))
-        with torch.no_grad():
-            for kept, live in zip(average.parameters(), model.parameters(), strict=True):
-                kept.mul_(decay).add_(live, alpha=1 - decay)
-        return float(loss.detach())
-
-    return step
 
 
 def make_engine(name: str, batch: int) -> Engine:
@@ -293,7 +248,7 @@ def write(found: dict[str, dict[str, Any]]) -> None:
 PAGE = """# Speed of adversarial training
 
 A step of TRADES-10 (of the largest network, whose memory is the question, TRADES-1) on batches of 32x32 images, float32,
-in the engine and in the textbook loop of `benchmarks/adversarial_training.py`: same weights, batches, attack starts and
+in the engine and in the textbook loop of `benchmarks/textbook.py`: same weights, batches, attack starts and
 losses, each side in a process of its own, in turns (the other one is stopped), with threads that wait actively. The
 share of the peak counts the passes that the algorithm needs (26 in the engine, 37 in the textbook) with direct
 convolutions, over a product of 2048x2048 matrices measured in the same run; Winograd's algorithm, which the engine uses
