@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ops.attack.objectives import objective_of
+from ops.attack.objectives import objective_of, rank_wrong_classes
 from ops.attack.pgd import Found, Rule, climb, restart_seeds, step_rule
 from ops.attack.projections import random_start
 from ops.attack.threat import Threat
@@ -31,8 +31,8 @@ def multitargeted(
     """
     with torch.no_grad():
         logits = model(images)
+    ranking = rank_wrong_classes(logits, labels)
     classes = logits.shape[1]
-    ranking = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
     count = classes - 1 if targets is None else min(targets, classes - 1)
     found = Found(
         images.clone(),

@@ -104,5 +104,11 @@ def evaluate_objective(
     return value.detach(), gradient, logits.detach().argmax(dim=1) != labels
 
 
+def rank_wrong_classes(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return all classes but the right one (N, K - 1) int64, those of the largest logits first."""
+    ranking = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return ranking[:, :-1]
+
+
 def _at(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, classes[:, None]).squeeze(1)

@@ -1,18 +1,12 @@
 """Settings of the evaluation."""
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ops.attack.threat import Threat
+from ops.attack.attacks import Attack, AttackList, published
+from ops.attack.threat import Norm, Threat
 from ops.config import Config
-
-
-class Attack(Config):
-    """One attack of the evaluation."""
-
-    name: Literal["pgd", "apgd-ce"] = Field(description="pgd (margin objective) or apgd-ce (Croce and Hein 2020).")
-    steps: int = Field(40, ge=1, description="Steps.")
 
 
 class RobustnessConfig(Config):
@@ -20,7 +14,10 @@ class RobustnessConfig(Config):
 
     splits: list[str] = Field(min_length=1, description="Splits to evaluate.")
     threats: list[Threat] = Field(min_length=1, description="Threat models; every model meets all of them.")
-    attacks: list[Attack] = Field(min_length=1, description="Attacks; an example is robust if it survives all of them.")
+    attacks: Annotated[list[Attack], Field(min_length=1)] | AttackList = Field(
+        description="Attacks in their order, or standard or plus for those of AutoAttack; each meets only examples that "
+        "still stand, and an example is robust if it survives all."
+    )
     images: int = Field(
         256,
         ge=1,
@@ -28,6 +25,22 @@ class RobustnessConfig(Config):
     )
     batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")
+
+    @field_validator("attacks")
+    @classmethod
+    def _different(cls, attacks: list[Attack] | AttackList) -> list[Attack] | AttackList:
+        names = [] if isinstance(attacks, str) else [attack.name for attack in attacks]
+        if len(set(names)) < len(names):
+            raise ValueError("an attack is named twice; give it more restarts or steps instead")
+        return attacks
+
+    def attacks_in(self, norm: Norm) -> list[Attack]:
+        """Return the attacks for threats of this norm."""
+        return published(self.attacks, norm) if isinstance(self.attacks, str) else self.attacks
+
+    def attack_names(self) -> list[str]:
+        """Return the names of the attacks, in their order; they are the same for all norms."""
+        return [attack.name for attack in self.attacks_in(self.threats[0].norm)]
 
 
 class FairnessConfig(Config):

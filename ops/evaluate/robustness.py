@@ -9,18 +9,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import nn
 
-from ops.attack.apgd import apgd
-from ops.attack.pgd import pgd
-from ops.attack.projections import norm_of
+from ops.attack.run import run_attack
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.data.pictures import bars, labelled_rows
-from ops.errors import AmalgamError
-from ops.evaluate.config import Attack, RobustnessConfig
+from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
+from ops.evaluate.outcomes import attack_images, classify_images
 from ops.files import read_json, replacing
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -60,7 +57,8 @@ def measure_robustness(
             if threat is None:
                 table = classify_images(model, name, whole[split], split, config, device)
             else:
-                table = attack_images(model, name, sets[split], split, threat, config, device)
+                batches = ledger.with_suffix(".json")
+                table = attack_images(model, name, sets[split], split, threat, config, device, batches)
             with replacing(ledger) as temporary:
                 pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
         pieces.append(pq.read_table(ledger).to_pandas(maps_as_pydicts="strict"))
@@ -80,95 +78,6 @@ def choose(images: ImageSet, config: RobustnessConfig, split: str) -> ImageSet:
     return images.subset(np.sort(np.argsort(rank, kind="stable")[: config.images]))
 
 
-@torch.no_grad()
-def logits_of(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
-    """Return the logits of a batch; raises AmalgamError if one is no number."""
-    logits = model(x)
-    if not torch.isfinite(logits).all():
-        raise AmalgamError(f"{name} gives logits that are no numbers", "train it again with a lower learning rate")
-    return logits
-
-
-def classify_images(
-    model: nn.Module, name: str, images: ImageSet, split: str, config: RobustnessConfig, device: torch.device
-) -> pd.DataFrame:
-    """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says."""
-    _check_mode(model, name)
-    parts = []
-    for start in range(0, len(images), config.batch):
-        chosen = np.arange(start, min(start + config.batch, len(images)))
-        x = images.batch(chosen).to(device, memory_format=torch.channels_last)
-        parts.append(logits_of(model, x, name).argmax(dim=1).cpu())
-    predicted = torch.cat(parts).numpy()
-    right = predicted == images.labels
-    columns = ("clean", *(attack.name for attack in config.attacks), "robust")
-    found = pd.DataFrame({"predicted": predicted, **{column: right for column in columns}})
-    return _outcomes(images, found, name, split, NO_THREAT)
-
-
-def attack_images(
-    model: nn.Module,
-    name: str,
-    images: ImageSet,
-    split: str,
-    threat: Threat,
-    config: RobustnessConfig,
-    device: torch.device,
-) -> pd.DataFrame:
-    """Return one row for each image: clean outcome, outcome of each attack, and whether it survived all."""
-    _check_mode(model, name)
-    parts = []
-    for start in range(0, len(images), config.batch):
-        chosen = np.arange(start, min(start + config.batch, len(images)))
-        x = images.batch(chosen).to(device, memory_format=torch.channels_last)
-        y = images.targets(chosen).to(device)
-        seeds = [derive_seed(config.seed, "attack", identity) for identity in images.table["id"].iloc[chosen]]
-        clean = logits_of(model, x, name).argmax(dim=1)
-        standing = clean == y
-        columns: dict[str, Any] = {"predicted": clean.cpu().numpy(), "clean": standing.cpu().numpy()}
-        for attack in config.attacks:
-            survived = standing.clone()
-            todo = standing.nonzero().squeeze(1)
-            if len(todo):
-                adversarial = _attack(model, attack, x[todo], y[todo], threat, torch.tensor(seeds)[todo.cpu()])
-                _verify(adversarial, x[todo], threat, attack.name)
-                survived[todo] = logits_of(model, adversarial, name).argmax(dim=1) == y[todo]
-            columns[attack.name] = survived.cpu().numpy()
-            standing = survived
-        columns["robust"] = standing.cpu().numpy()
-        parts.append(pd.DataFrame(columns))
-    return _outcomes(images, pd.concat(parts, ignore_index=True), name, split, str(threat))
-
-
-def _check_mode(model: nn.Module, name: str) -> None:
-    if model.training:
-        raise AmalgamError(f"{name} is in training mode", "call model.eval() before the evaluation")
-
-
-def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:
-    """Return `found` (outcomes in the order of `images`) with what is known of the images, the model and the threat."""
-    table = images.table[["id", "label", "domain", "attributes"]].copy()
-    table["attributes"] = [dict(sorted(a.items())) for a in table["attributes"]]
-    found["predicted"] = [images.classes[k] for k in found["predicted"]]
-    model, seed = split_name(name)
-    return table.join(found).assign(model=model, seed=seed, split=split, threat=threat)
-
-
-def _attack(
-    model: nn.Module, attack: Attack, x: torch.Tensor, y: torch.Tensor, threat: Threat, seeds: torch.Tensor
-) -> torch.Tensor:
-    if attack.name == "pgd":
-        return pgd(model, x, y, threat, steps=attack.steps, loss="margin", example_seeds=seeds)
-    return apgd(model, x, y, threat, steps=attack.steps, loss="ce", example_seeds=seeds)
-
-
-def _verify(adversarial: torch.Tensor, x: torch.Tensor, threat: Threat, attack: str) -> None:
-    """Raise AmalgamError if a perturbation leaves the ball or an image leaves [0, 1]: no number rests on a bad attack."""
-    outside = float(norm_of(adversarial - x, threat).max()) > threat.eps * (1 + 1e-4) + 1e-6
-    if outside or float(adversarial.min()) < 0 or float(adversarial.max()) > 1:
-        raise AmalgamError(f"{attack} left the threat model {threat}", "this is a defect of Amalgam: please report it")
-
-
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
     """Return measurement rows: clean accuracy (all images), accuracy after each attack, and robust accuracy (all attacks)."""
     rows = []
@@ -178,7 +87,7 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
         for threat in map(str, config.threats):
             mine = table[table["threat"] == threat]
-            for column, metric in [(a.name, f"accuracy after {a.name} ({threat})") for a in config.attacks]:
+            for column, metric in [(a, f"accuracy after {a} ({threat})") for a in config.attack_names()]:
                 rows.append(row(name, dataset, str(split), "all", metric, _share(mine[column]), len(mine)))
             metric = f"robust accuracy ({threat})"
             rows.append(row(name, dataset, str(split), "all", metric, _share(mine["robust"]), len(mine)))
@@ -219,10 +128,10 @@ def _pictures(
     device: torch.device,
     out: Path,
 ) -> None:
-    """Save accuracies by model, and images whose prediction an attack turns, with the perturbation."""
+    """Save accuracies by model, and images whose prediction the first attack turns, with the perturbation."""
     split, threat = config.splits[0], config.threats[0]
     table = predictions[(predictions["split"] == split) & (predictions["threat"] == str(threat))]
-    means = table.groupby("model")[["clean", *(a.name for a in config.attacks), "robust"]].mean()
+    means = table.groupby("model")[["clean", *config.attack_names(), "robust"]].mean()
     names = [str(name).replace("classifier/", "") for name in means.index]
     bars(
         {c: means[c].tolist() for c in means},
@@ -233,15 +142,16 @@ def _pictures(
     )
     name = sorted(models)[0]
     turned = table[(table["model"] == split_name(name)[0]) & (table["seed"] == split_name(name)[1])]
-    places = np.flatnonzero((turned["clean"] & ~turned["robust"]).to_numpy())[:12]
+    attack = config.attacks_in(threat.norm)[0]
+    places = np.flatnonzero((turned["clean"] & ~turned[attack.name]).to_numpy())[:12]
     if not len(places):
         return
     model, _ = load_classifier(models[name], device)
     x = sets[split].batch(places).to(device)
     y = sets[split].targets(places).to(device)
     seeds = [derive_seed(config.seed, "attack", identity) for identity in sets[split].table["id"].iloc[places]]
-    adversarial = _attack(model, config.attacks[-1], x, y, threat, torch.tensor(seeds))
+    adversarial = run_attack(model, attack, x, y, threat, torch.tensor(seeds))
     delta = 0.5 + (adversarial - x) / (2 * (adversarial - x).abs().amax().clamp_min(1e-6))
     rows = {"image": x, "perturbation": delta, "adversarial": adversarial}
     shown = {k: (v.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for k, v in rows.items()}
-    labelled_rows(shown, out / "pictures" / "adversarial.png", f"{name}: turned by {config.attacks[-1].name}, {threat}")
+    labelled_rows(shown, out / "pictures" / "adversarial.png", f"{name}: turned by {attack.name}, {threat}")

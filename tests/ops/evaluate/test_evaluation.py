@@ -1,6 +1,7 @@
 """Robustness, fairness and claims on models whose answers are known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,18 @@ import pytest
 import torch
 from torch import nn
 
+from ops.attack import run
+from ops.attack.attacks import published
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.errors import AmalgamError
+from ops.evaluate import outcomes
 from ops.evaluate import robustness as module
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.fairness import measure_fairness
 from ops.evaluate.measurements import read_measurements, row, split_name, write_measurements
-from ops.evaluate.robustness import attack_images, choose, measure_robustness
+from ops.evaluate.outcomes import attack_images, predict
+from ops.evaluate.robustness import choose, measure_robustness
 from ops.models.build import build_classifier
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
@@ -148,6 +153,32 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
 
 
+def test_a_killed_attack_goes_on_after_the_last_batch(shards, folders, tmp_path, monkeypatch):
+    """Same outcomes as undisturbed, and no batch is attacked twice."""
+    (cache,) = folders("cache")
+    images = choose(open_images(shards, "test", cache), config(), "test")
+    model, settings = Linear(32).eval(), config(attacks=ATTACKS, batch=6)
+    images.labels[:] = np.where(np.arange(len(images)) < 30, predict(model, "m", images, 16, CPU), images.labels)
+    threat = Threat(norm="linf", eps=0.01)
+    expected = attack_images(model, "m", images, "test", threat, settings, CPU)
+    original, met = run.run_attack, []
+
+    def dies(model, attack, x, *rest):
+        met.append(attack.name)
+        if len(met) == 4:
+            raise KeyboardInterrupt
+        return original(model, attack, x, *rest)
+
+    monkeypatch.setattr(outcomes, "run_attack", dies)
+    ledger = tmp_path / "ledger.json"
+    with pytest.raises(KeyboardInterrupt):
+        attack_images(model, "m", images, "test", threat, settings, CPU, ledger)
+    found = attack_images(model, "m", images, "test", threat, settings, CPU, ledger)
+    pd.testing.assert_frame_equal(found, expected)
+    standing = int(expected["clean"].sum())
+    assert met.count("pgd") == -(-standing // 6) + 1, "the batch that was killed, and every other one once"
+
+
 def test_the_choice_of_images_is_nested_and_the_same_for_all(shards, folders):
     (cache,) = folders("cache")
     images = open_images(shards, "test", cache)
@@ -167,16 +198,67 @@ def test_a_model_in_training_mode_or_with_nan_is_refused(shards, folders):
         attack_images(model.eval(), "m", images, "test", Threat(), config(), CPU)
 
 
+def test_a_model_of_other_classes_is_refused(shards, folders):
+    (cache,) = folders("cache")
+    images = choose(open_images(shards, "test", cache), config(images=4), "test")
+    with pytest.raises(AmalgamError, match="4 classes apart, the dataset has 2"):
+        attack_images(LinearOf(4).eval(), "m", images, "test", Threat(), config(), CPU)
+
+
 def test_an_attack_that_leaves_the_ball_is_refused(shards, folders, monkeypatch):
     """No number rests on a bad attack."""
     (cache,) = folders("cache")
     images = choose(open_images(shards, "test", cache), config(images=8), "test")
-    monkeypatch.setattr(module, "pgd", lambda model, x, y, *a, **k: (x + 0.2).clamp(0, 1))
+    monkeypatch.setattr(run, "pgd", lambda model, x, y, *a, **k: (x + 0.2).clamp(0, 1))
     monkeypatch.setattr(
-        module, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
+        outcomes, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
     )
     with pytest.raises(AmalgamError, match="left the threat model"):
         attack_images(Linear(32).eval(), "m", images, "test", Threat(), config(batch=8), CPU)
+
+
+def test_attacks_are_named_or_listed():
+    """A published list follows the norm; lists name an attack once and give it only what it reads."""
+    standard = config(attacks="standard")
+    assert standard.attack_names() == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    assert [a.steps for a in standard.attacks_in("linf")] == [100, 100, 100, 5000]
+    assert standard.attacks_in("l1")[0].restarts == 5
+    assert standard.attacks_in("l1")[1].targets == 5
+    assert config(attacks="plus").attack_names()[:3] == ["apgd-ce", "apgd-dlr", "fab"]
+    for wrong, message in (
+        ([{"name": "pgd"}, {"name": "pgd"}], "named twice"),
+        ([{"name": "pgd", "targets": 3}], "aims at no class"),
+        ([{"name": "square", "restarts": 2}], "knows no restarts"),
+        ("autoattack", "standard"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config(attacks=wrong)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["standard", "plus"])
+def test_published_lists_run_to_the_end(shards, folders, kind, classes):
+    """Every attack of the lists through its settings, at a twentieth of the steps, with 2 to 4 classes."""
+    (cache,) = folders("cache")
+    images = choose(open_images(shards, "test", cache), config(images=12), "test")
+    images, model = replace(images, classes=tuple("abcd"[:classes])), LinearOf(classes).eval()
+    images.labels[:] = predict(model, "m", images, 16, CPU)
+    for norm, eps in (("linf", 0.001), ("l2", 0.02), ("l1", 0.3)):
+        attacks = [a.model_dump(exclude_unset=True) | {"steps": a.steps // 20} for a in published(kind, norm)]
+        found = attack_images(model, "m", images, "test", Threat(norm=norm, eps=eps), config(attacks=attacks), CPU)
+        outcome = found[["clean", *[a["name"] for a in attacks]]].to_numpy()
+        assert (outcome[:, 1:] <= outcome[:, :-1]).all(), "what one attack has broken stays broken"
+        assert found["clean"].all()
+        assert not found["robust"].all()
+
+
+class LinearOf(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3 * 32 * 32, classes, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x):
+        return (x - 0.5).flatten(1) @ self.w
 
 
 def test_a_value_outside_its_interval_is_refused(tmp_path):

@@ -1,0 +1,56 @@
+"""Attacks as settings, and the published lists of them."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ops.attack.threat import Norm
+from ops.config import Config
+
+AttackName = Literal["pgd", "multitargeted", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
+AttackList = Literal["standard", "plus"]
+TARGETED = ("multitargeted", "apgd-t", "fab-t")
+
+
+class Attack(Config):
+    """One attack of an evaluation."""
+
+    name: AttackName = Field(
+        description="pgd (on the margin) or multitargeted (Gowal et al. 2019); apgd-ce, apgd-dlr and apgd-t (Auto-PGD, "
+        "targeted), fab and fab-t (Croce and Hein 2020), square (Andriushchenko et al. 2020)."
+    )
+    steps: int = Field(40, ge=1, description="Steps of each restart and target; for square, queries.")
+    restarts: int = Field(1, ge=1, description="Attempts; those after the first meet what still stands.")
+    targets: int = Field(9, ge=1, description="Wrong classes that targeted attacks aim at, the most likely first.")
+
+    @model_validator(mode="after")
+    def _used(self) -> "Attack":
+        if self.name not in TARGETED and "targets" in self.model_fields_set:
+            raise ValueError(f"{self.name} aims at no class; targets belongs to {', '.join(TARGETED)}")
+        if self.name in ("apgd-t", "square") and self.restarts > 1:
+            raise ValueError(
+                f"{self.name} knows no restarts; give it more {'targets' if self.name == 'apgd-t' else 'steps'}"
+            )
+        return self
+
+
+def published(name: AttackList, norm: Norm) -> list[Attack]:
+    """Return the attacks of AutoAttack (Croce and Hein 2020), version `standard` or `plus`, in its order and budgets.
+
+    L1 has five restarts of APGD-CE and five targets of APGD-T (Croce and Hein 2021). With fewer classes than targets, all
+    wrong classes are aimed at.
+    """
+    few = norm == "l1"
+    targeted = Attack(name="apgd-t", steps=100, targets=5 if few else 9)
+    nearest = Attack(name="fab-t", steps=100, targets=9)
+    square = Attack(name="square", steps=5000)
+    if name == "standard":
+        return [Attack(name="apgd-ce", steps=100, restarts=5 if few else 1), targeted, nearest, square]
+    return [
+        Attack(name="apgd-ce", steps=100, restarts=5),
+        Attack(name="apgd-dlr", steps=100, restarts=5),
+        Attack(name="fab", steps=100, restarts=5),
+        square,
+        Attack(name="apgd-t", steps=100, targets=9),
+        nearest,
+    ]

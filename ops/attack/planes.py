@@ -1,0 +1,67 @@
+"""The closest point to an image, inside [0, 1], on a hyperplane: the step of FAB (Croce and Hein 2020), exact."""
+
+import torch
+
+from ops.attack.projections import per_image
+from ops.attack.threat import Norm
+
+NEWTON_STEPS = 50
+"""Bound on Newton's steps for L-inf and L2. 3 to 8 are usual; where more are needed, the point is short of the plane."""
+PRECISION = 1e-6
+"""The multiplier is settled when a step changes it by no more than this share."""
+
+
+@torch.no_grad()
+def move_to_plane(x: torch.Tensor, normal: torch.Tensor, gain: torch.Tensor, norm: Norm) -> torch.Tensor:
+    """Return the shortest d (N, ...) in `norm` with <normal, d> = gain and x + d in [0, 1].
+
+    `x` and `normal` are (N, ...), x in [0, 1]; `gain` is (N,), of any sign. Where no point of the box is on the plane, d
+    leads to the corner closest to it. Entries whose normal is 0 do not move.
+
+    With w = sign(gain) normal, each entry moves by at most `room`, its distance to the border that w points at. The
+    optimality conditions give |d_i| = min(lambda, room_i) for L-inf and min(lambda |w_i|, room_i) for L2 with one lambda
+    for each image; for L1, entries of the largest |w_i| use all their room, and one of them a part of it.
+    """
+    slope = (normal * per_image(torch.where(gain < 0, -1.0, 1.0).to(normal), normal)).flatten(1)
+    flat = x.flatten(1)
+    room = torch.where(slope > 0, 1 - flat, flat).clamp_min(0)
+    steep, gain = slope.abs(), gain.abs()
+    if norm == "l1":
+        length = _steepest_first(steep, room, gain)
+    else:
+        reach = (steep > 0).to(steep) if norm == "linf" else steep
+        length = torch.minimum(_multiplier(steep, reach, room, gain)[:, None] * reach, room)
+    return (length * slope.sign()).view_as(x)
+
+
+def _multiplier(steep: torch.Tensor, reach: torch.Tensor, room: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """Return lambda (N,) at which sum_i steep_i min(lambda reach_i, room_i) is `gain`.
+
+    The sum is concave in lambda, increasing and linear between kinks: Newton's method from the left never passes the root
+    and ends on it after finitely many steps. Where there is no root, lambda ends beyond the last kink.
+    """
+    tiny = torch.finfo(steep.dtype).tiny
+    whole = steep * reach
+    found = gain / whole.sum(dim=1).clamp_min(tiny)
+    full = (steep * room).sum(dim=1)
+    gain = torch.minimum(gain, full)
+    for _ in range(NEWTON_STEPS):
+        free = found[:, None] * reach < room
+        value = torch.where(free, found[:, None] * whole, steep * room).sum(dim=1)
+        left = (whole * free).sum(dim=1)
+        new = found + torch.where(left > 0, (gain - value).clamp_min(0) / left.clamp_min(tiny), 0)
+        settled = new - found <= PRECISION * found
+        found = new
+        if steep.device.type == "cpu" and bool(settled.all()):
+            break  # asked only where asking is free
+    return found
+
+
+def _steepest_first(steep: torch.Tensor, room: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    """Return how far each entry moves (N, n) if the steepest use their room until `gain` is reached."""
+    order = steep.argsort(dim=1, descending=True, stable=True)
+    sorted_steep, sorted_room = steep.gather(1, order), room.gather(1, order)
+    gains = sorted_steep * sorted_room
+    missing = gain[:, None] - (gains.cumsum(dim=1) - gains)
+    used = torch.minimum((missing / sorted_steep.clamp_min(torch.finfo(steep.dtype).tiny)).clamp_min(0), sorted_room)
+    return torch.zeros_like(steep).scatter(1, order, torch.where(sorted_steep > 0, used, 0))

@@ -1,0 +1,60 @@
+"""Run attacks by their settings, and check what they bring back."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ops.attack.apgd import apgd, apgd_targeted
+from ops.attack.attacks import Attack
+from ops.attack.fab import fab, fab_targeted
+from ops.attack.multitargeted import multitargeted
+from ops.attack.pgd import pgd
+from ops.attack.projections import norm_of
+from ops.attack.square import square
+from ops.attack.threat import Threat
+from ops.errors import AmalgamError
+
+
+def run_attack(
+    model: nn.Module,
+    attack: Attack,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    threat: Threat,
+    example_seeds: torch.Tensor,
+) -> torch.Tensor:
+    """Return the images (N, C, H, W) that `attack` makes of `images`, in the ball around them and in [0, 1].
+
+    `labels` and `example_seeds` are (N,) int64; an example's result does not depend on its batch.
+
+    The difference of logits ratio needs 3 classes, 4 where it is targeted. With fewer its numerator, the margin, takes its
+    place: steps follow only the direction of the gradient, and the denominator is there for scale.
+    """
+    options: dict[str, Any] = {"example_seeds": example_seeds, "steps": attack.steps, "restarts": attack.restarts}
+    targets: dict[str, Any] = {"targets": attack.targets}
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    if attack.name == "pgd":
+        return pgd(model, images, labels, threat, loss="margin", **options)
+    if attack.name == "multitargeted":
+        return multitargeted(model, images, labels, threat, **options, **targets)
+    if attack.name == "apgd-ce":
+        return apgd(model, images, labels, threat, loss="ce", **options)
+    if attack.name == "apgd-dlr":
+        return apgd(model, images, labels, threat, loss="dlr" if classes > 2 else "margin", **options)
+    if attack.name == "apgd-t":
+        loss = "dlr-targeted" if classes > 3 else "margin-targeted"
+        return apgd_targeted(model, images, labels, threat, loss=loss, **options, **targets)
+    if attack.name == "fab":
+        return fab(model, images, labels, threat, **options)
+    if attack.name == "fab-t":
+        return fab_targeted(model, images, labels, threat, **options, **targets)
+    return square(model, images, labels, threat, queries=attack.steps, example_seeds=example_seeds)
+
+
+def verify_adversarial(adversarial: torch.Tensor, images: torch.Tensor, threat: Threat, attack: str) -> None:
+    """Raise AmalgamError if a perturbation leaves the ball or an image leaves [0, 1]: no number rests on a bad attack."""
+    outside = float(norm_of(adversarial - images, threat).max()) > threat.eps * (1 + 1e-4) + 1e-6
+    if outside or not (float(adversarial.min()) >= 0 and float(adversarial.max()) <= 1):
+        raise AmalgamError(f"{attack} left the threat model {threat}", "this is a defect of Amalgam: please report it")

@@ -1,0 +1,130 @@
+"""Square Attack (Andriushchenko et al. 2020): random search with squares, without gradients."""
+
+import torch
+from torch import nn
+
+from ops.attack.objectives import margin
+from ops.attack.projections import norm_of, per_image, project
+from ops.attack.square_patches import CHUNK, Draws, chequerboard, corners, side_of_square, signs, squares, twin_peaks
+from ops.attack.threat import Threat
+
+TINY = 1e-12
+
+
+@torch.no_grad()
+def square(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    threat: Threat,
+    *,
+    queries: int = 5000,
+    example_seeds: torch.Tensor,
+) -> torch.Tensor:
+    """Return images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
+
+    The loss is the margin max_k z_k - z_y; each query changes a square, and the change stays if the margin grows. For
+    each example the first misclassified image, which ends its search, else the one of the largest margin. The share of
+    the image that a square covers falls from 0.8 as in AutoAttack.
+
+    As in the paper, and unlike the public code, which paints one square for the whole batch, every example has its own
+    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch.
+    """
+    draws = Draws(example_seeds, images.device)
+    begin = _first(draws, images, threat)
+    logits = model(begin)
+    best, value = begin.clone(), margin(logits, labels)
+    found = begin.clone()
+    places = torch.arange(len(images), device=images.device)
+    centre, y = images, labels
+    propose = _propose_square if threat.norm == "linf" else _propose_window
+    numbers = torch.empty(0)
+    for query in range(queries):
+        done = value > 0
+        if query % CHUNK == 0 or done.any():
+            kept = ~done
+            found[places[done]] = best[done]
+            places, best, value, centre, y = (part[kept] for part in (places, best, value, centre, y))
+            if not len(places):
+                return found
+            if query % CHUNK == 0:
+                numbers = draws.take(places.tolist(), CHUNK, 5 + images.shape[1])
+            else:
+                numbers = numbers[kept]
+        proposal = propose(best, centre, numbers[:, query % CHUNK], query, threat)
+        new = margin(model(proposal), y)
+        better = new > value
+        value = torch.where(better, new, value)
+        best = torch.where(per_image(better, best), proposal, best)
+    found[places] = best
+    return found
+
+
+def _first(draws: Draws, images: torch.Tensor, threat: Threat) -> torch.Tensor:
+    """Return where the search starts: vertical stripes of +-eps (L-inf), or a chequerboard of patterns (L2, L1)."""
+    count, (channels, _, width) = len(images), images.shape[1:]
+    if threat.norm == "linf":
+        stripes = signs(draws.take(range(count), channels, width))[:, :, None, :]
+        return (images + threat.eps * stripes).clamp(0, 1)
+    board = chequerboard(draws, count, images.shape[1:], threat.norm)
+    if threat.norm == "l2":
+        return _stretched(board, images, threat)
+    return project(images + board, images, threat)
+
+
+def _stretched(delta: torch.Tensor, centre: torch.Tensor, threat: Threat) -> torch.Tensor:
+    """Return the images moved by `delta`, stretched to the length eps, and clipped."""
+    return (centre + delta * per_image(threat.eps / (norm_of(delta, threat) + TINY), delta)).clamp(0, 1)
+
+
+def _propose_square(
+    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, query: int, threat: Threat
+) -> torch.Tensor:
+    """Return `best` with one square of each image at +-eps, one sign for each channel (algorithm 2).
+
+    Adding +-2 eps and clipping to the ball, as the paper writes it, ends there wherever it begins.
+    """
+    channels, height, width = centre.shape[1:]
+    side = side_of_square(query, height, width, "linf")
+    inside = squares(*corners(uniform[:, :2], height, width, side), side, height, width)
+    moved = (centre + threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]).clamp(0, 1)
+    return torch.where(inside, moved, best)
+
+
+def _propose_window(
+    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, query: int, threat: Threat
+) -> torch.Tensor:
+    """Return `best` with the perturbation of one window moved into another and bent by the pattern eta (algorithm 3).
+
+    The second window gives up its length to the first, together with what the perturbation has not used yet.
+    """
+    channels, height, width = centre.shape[1:]
+    order = 2 if threat.norm == "l2" else 1
+    side = side_of_square(query, height, width, threat.norm)
+    delta = best - centre
+    top, left = corners(uniform[:, :2], height, width, side)
+    other = squares(*corners(uniform[:, 2:4], height, width, side), side, height, width)
+    either = squares(top, left, side, height, width) | other
+    span = torch.arange(side, device=centre.device)
+    rows, columns = (top[:, None] + span)[:, None, :, None], (left[:, None] + span)[:, None, None, :]
+    images = torch.arange(len(centre), device=centre.device)[:, None, None, None]
+    window = (images, torch.arange(channels, device=centre.device)[None, :, None, None], rows, columns)
+
+    eta = twin_peaks(side, threat.norm).to(centre)
+    lying = (uniform[:, 4] < 0.5)[:, None, None, None]
+    pattern = torch.where(lying, eta, eta.T) * signs(uniform[:, 5 : 5 + channels])[:, :, None, None]
+    old = delta[window]
+    new = pattern + old / (_length(old, order) + TINY)
+    kept, used = _length(delta * either, order), per_image(norm_of(delta, threat), delta)
+    if threat.norm == "l2":
+        length = ((threat.eps**2 - used**2).clamp_min(0) / channels + kept**2).sqrt()
+    else:
+        length = ((threat.eps - used).clamp_min(0) / channels + kept) * channels
+    delta = delta.masked_fill(other, 0)
+    delta[window] = new / (_length(new, order) + TINY) * length
+    return _stretched(delta, centre, threat) if threat.norm == "l2" else project(centre + delta, centre, threat)
+
+
+def _length(windows: torch.Tensor, order: int) -> torch.Tensor:
+    """Return the norm (M, C, 1, 1) of each channel of the windows (M, C, h, w)."""
+    return torch.linalg.vector_norm(windows, order, dim=(2, 3), keepdim=True)

@@ -1,0 +1,125 @@
+"""The outcome of every single image: as it is, and under the attacks of a threat."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ops.attack.run import run_attack, verify_adversarial
+from ops.attack.threat import Threat
+from ops.data.loading import ImageSet
+from ops.errors import AmalgamError
+from ops.evaluate.config import RobustnessConfig
+from ops.evaluate.measurements import NO_THREAT, split_name
+from ops.files import read_json, write_json
+from ops.runtime import derive_seed
+
+Report = Callable[[int, int, str], None]
+"""Called with images done, images to do, and the name of the attack."""
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
+    """Return the logits of a batch; raises AmalgamError if one is no number."""
+    logits = model(x)
+    if not torch.isfinite(logits).all():
+        raise AmalgamError(f"{name} gives logits that are no numbers", "train it again with a lower learning rate")
+    return logits
+
+
+def classify_images(
+    model: nn.Module, name: str, images: ImageSet, split: str, config: RobustnessConfig, device: torch.device
+) -> pd.DataFrame:
+    """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says."""
+    check_mode(model, name)
+    predicted = predict(model, name, images, config.batch, device)
+    right = predicted == images.labels
+    columns = ("clean", *config.attack_names(), "robust")
+    found = pd.DataFrame({"predicted": predicted, **{column: right for column in columns}})
+    return _outcomes(images, found, name, split, NO_THREAT)
+
+
+def attack_images(
+    model: nn.Module,
+    name: str,
+    images: ImageSet,
+    split: str,
+    threat: Threat,
+    config: RobustnessConfig,
+    device: torch.device,
+    ledger: Path | None = None,
+    report: Report | None = None,
+) -> pd.DataFrame:
+    """Return one row for each image: clean outcome, outcome of each attack, and whether it survived all.
+
+    Each attack meets what still stands, in full batches. What is known after each batch is kept in `ledger` (JSON), from
+    which a killed evaluation goes on.
+
+    Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
+    """
+    check_mode(model, name)
+    seeds = torch.tensor([derive_seed(config.seed, "attack", identity) for identity in images.table["id"]])
+    predicted = predict(model, name, images, config.batch, device)
+    standing = predicted == images.labels
+    known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
+    columns: dict[str, Any] = {"predicted": predicted, "clean": standing}
+    for attack in config.attacks_in(threat.norm):
+        todo = np.flatnonzero(standing)
+        done, survived = known.get(attack.name, (0, standing.tolist()))
+        survived = np.array(survived, dtype=bool)
+        for places in batches(todo[done:], config.batch):
+            x = images.batch(places).to(device, memory_format=torch.channels_last)
+            y = images.targets(places).to(device)
+            adversarial = run_attack(model, attack, x, y, threat, seeds[places])
+            verify_adversarial(adversarial, x, threat, attack.name)
+            survived[places] = (logits_of(model, adversarial, name).argmax(dim=1) == y).cpu().numpy()
+            done += len(places)
+            if ledger:
+                known[attack.name] = (done, survived.tolist())
+                write_json(ledger, known)
+            if report:
+                report(done, len(todo), attack.name)
+        columns[attack.name] = standing = survived
+    return _outcomes(images, pd.DataFrame(columns | {"robust": standing}), name, split, str(threat))
+
+
+def batches(places: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return `places` (N,) in parts of at most `size`."""
+    return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def predict(model: nn.Module, name: str, images: ImageSet, batch: int, device: torch.device) -> np.ndarray:
+    """Return the predicted class (N,) int64 of every image.
+
+    Raises AmalgamError for a model of another number of classes, and for logits that are no numbers.
+    """
+    parts = []
+    for places in batches(np.arange(len(images)), batch):
+        x = images.batch(places).to(device, memory_format=torch.channels_last)
+        logits = logits_of(model, x, name)
+        if logits.shape[1] != len(images.classes):
+            raise AmalgamError(
+                f"{name} tells {logits.shape[1]} classes apart, the dataset has {len(images.classes)}",
+                "evaluate it on the dataset that it was trained on",
+            )
+        parts.append(logits.argmax(dim=1).cpu())
+    return torch.cat(parts).numpy()
+
+
+def check_mode(model: nn.Module, name: str) -> None:
+    """Raise AmalgamError for a model whose predictions would depend on the batch."""
+    if model.training:
+        raise AmalgamError(f"{name} is in training mode", "call model.eval() before the evaluation")
+
+
+def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:
+    """Return `found` (outcomes in the order of `images`) with what is known of the images, the model and the threat."""
+    table = images.table[["id", "label", "domain", "attributes"]].copy()
+    table["attributes"] = [dict(sorted(a.items())) for a in table["attributes"]]
+    found["predicted"] = [images.classes[k] for k in found["predicted"]]
+    model, seed = split_name(name)
+    return table.join(found).assign(model=model, seed=seed, split=split, threat=threat)

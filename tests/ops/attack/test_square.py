@@ -1,0 +1,108 @@
+"""Square Attack: its patterns and windows against the public code, and properties of the search."""
+
+import pytest
+import torch
+from pyautoattack.square import SquareAttack
+
+from ops.attack.projections import norm_of
+from ops.attack.square import square
+from ops.attack.square_patches import Draws, chequerboard, corners, side_of_square, squares, twin_peaks
+from ops.attack.threat import Threat
+from tests.ops.attack.test_attacks import L1, L2, LINF, Linear, batch, net, right
+
+PEER = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+
+
+def peer(threat, model, queries):
+    name = PEER[threat.norm]
+    return SquareAttack(model, name, queries, threat.eps, 0.8, seed=0, resc_schedule=False, device="cpu")
+
+
+@pytest.mark.parametrize("threat", [L2, L1], ids=str)
+@pytest.mark.parametrize("side", [3, 5, 6, 9])
+def test_patterns_are_the_public_ones(threat, side):
+    theirs = peer(threat, net(), 1)
+    pattern = theirs.eta(side)
+    ours = twin_peaks(side, threat.norm)
+    assert torch.allclose(pattern, ours, atol=1e-6) or torch.allclose(pattern.T, ours, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_sides_follow_the_public_schedule(norm):
+    theirs = peer({"linf": LINF, "l2": L2, "l1": L1}[norm], net(), 1)
+    for query in (0, 10, 11, 50, 51, 200, 201, 1000, 1001, 4999, 7000, 9000):
+        share = theirs.p_selection(query)
+        side = max(round((share * 32 * 32) ** 0.5), 1 if norm == "linf" else 3)
+        side += 1 - side % 2 if norm != "linf" else 0
+        assert side_of_square(query, 32, 32, norm) == side
+
+
+def test_squares_are_everywhere_and_inside():
+    draws = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0))
+    top, left = corners(draws, 6, 9, 3)
+    assert sorted(set(top.tolist())) == [0, 1, 2, 3]
+    assert sorted(set(left.tolist())) == list(range(7))
+    mask = squares(top, left, 3, 6, 9)
+    assert mask.shape == (4000, 1, 6, 9)
+    assert (mask.sum(dim=(1, 2, 3)) == 9).all()
+    n = 17
+    assert mask[n, 0, top[n] : top[n] + 3, left[n] : left[n] + 3].all()
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 8, 8), (3, 12, 17)])
+def test_boards_cover_the_image(shape):
+    board = chequerboard(Draws(torch.arange(4), torch.device("cpu")), 4, shape, "l2")
+    assert board.shape == (4, *shape)
+    assert (board != 0).float().mean() > 0.6
+    assert not torch.equal(board[0], board[1])
+
+
+@pytest.mark.parametrize("threat", [LINF, L2, L1], ids=str)
+def test_it_is_as_strong_as_the_public_code(threat):
+    """Two random searches of one length: robust accuracies on 64 images differ by 4 at most."""
+    model, (x, y) = net(), batch()
+    wide = Threat(norm=threat.norm, eps={"linf": 3, "l2": 1.7, "l1": 1.8}[threat.norm] * threat.eps)
+    theirs = right(model, peer(wide, model, 400).perturb(x, y), y)
+    ours = right(model, square(model, x, y, wide, queries=400, example_seeds=torch.arange(64)), y)
+    assert 3 < theirs < right(model, x, y) - 8, "the attack must have something to do, and to leave"
+    assert abs(ours - theirs) <= 4
+
+
+@pytest.mark.parametrize("threat", [LINF, L2, L1], ids=str)
+def test_what_it_finds_is_in_the_ball_and_does_not_depend_on_the_batch(threat):
+    model, (x, y), seeds = net(), batch(24), torch.arange(24)
+    x = (x * 1.6 - 0.3).clamp(0, 1)
+    found = square(model, x, y, threat, queries=60, example_seeds=seeds)
+    assert norm_of(found - x, threat).max() <= threat.eps * (1 + 1e-4)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    parts = [square(model, x[i], y[i], threat, queries=60, example_seeds=seeds[i]) for i in seeds.split(7)]
+    torch.testing.assert_close(torch.cat(parts), found, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2, L1], ids=str)
+def test_more_queries_never_help_the_model(threat):
+    model, (x, y) = net(), batch()
+    robust = [
+        right(model, square(model, x, y, threat, queries=n, example_seeds=torch.arange(64)), y) for n in (0, 20, 300)
+    ]
+    assert robust == sorted(robust, reverse=True)
+    assert robust[0] > robust[-1]
+
+
+def test_it_breaks_a_model_without_gradients():
+    """Quantised logits stop every gradient; the linear model behind them has a known worst case."""
+    model = Linear()
+    x = 0.5 + 0.2 * (torch.rand(100, 3, 8, 8, generator=torch.Generator().manual_seed(2)) - 0.5)
+
+    class Masked(torch.nn.Module):
+        def forward(self, x):
+            return (model(x) * 50).round() / 50
+
+    score = model(x).diff(dim=1).squeeze(1)
+    y = (score > 0).long()
+    threat = Threat(norm="linf", eps=0.02)
+    fall = threat.eps * model.w.abs().sum()
+    survived = Masked()(square(Masked(), x, y, threat, queries=1500, example_seeds=torch.arange(100))).argmax(1) == y
+    assert not survived[score.abs() < 0.8 * fall].any()
+    assert survived[score.abs() > 1.01 * fall].all()
