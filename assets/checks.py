@@ -30,6 +30,14 @@ def check_results(
     return results
 
 
+def honesty_result(doubts: Sequence[str], *, name: str) -> dg.AssetCheckResult:
+    """Return the check that warns of models that show signs of masked gradients."""
+    lines = dg.MetadataValue.md("\n".join(f"- {doubt}" for doubt in doubts) or "none")
+    metadata: dict[str, dg.MetadataValue | int | str] = {"signs": len(doubts), "which": lines}
+    severity = dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(check_name=name, passed=not doubts, severity=severity, metadata=metadata)
+
+
 def _short(observed: object, limit: int = 120) -> str:
     """Return `observed` on one line that fits a table cell."""
     text = str(observed).replace("|", "\\|").replace("\n", " ")

@@ -6,6 +6,8 @@ import dagster as dg
 
 from assets.steps import Steps, op
 
+HONESTY = "no_masked_gradients"
+
 
 def robustness_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
     """Return the asset `robustness`, which attacks every one of `models`."""
@@ -15,11 +17,14 @@ def robustness_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
         deps=["real_shards", *models],
         kinds={"pytorch", "parquet"},
         metadata=op("ops.evaluate.robustness"),
+        check_specs=[dg.AssetCheckSpec(HONESTY, asset="robustness", description="No model shows masked gradients.")],
     )
     def robustness(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
         """Clean and robust accuracy of every model on every split, with the outcome of each single image."""
+        from assets.checks import honesty_result
         from ops.evaluate.config import RobustnessConfig
         from ops.evaluate.robustness import measure_robustness
+        from ops.files import read_json
 
         with steps.begin(context) as step:
             folders = step.parents()
@@ -27,7 +32,8 @@ def robustness_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
             summary = measure_robustness(
                 step.config(RobustnessConfig), folders, real, step.out, step.scratch, step.cache, step.device, step
             )
-            return step.finish(summary)
+            doubts = read_json(step.out / "honesty.json")["warnings"]
+            return step.finish(summary, [honesty_result(doubts, name=HONESTY)])
 
     return robustness
 

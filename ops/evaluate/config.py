@@ -2,11 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from ops.attack.attacks import Attack, AttackList, published
 from ops.attack.threat import Norm, Threat
 from ops.config import Config
+
+
+class HonestyConfig(Config):
+    """How a model is probed for signs that its robustness is not real; the first split and threat are probed."""
+
+    images: int = Field(48, ge=1, description="Images, out of those that are attacked.")
+    steps: int = Field(20, ge=1, description="Steps of PGD at each radius.")
+    multiples: list[PositiveFloat] = Field([0.5, 1, 2, 4], min_length=1, description="Radii in units of eps.")
 
 
 class RobustnessConfig(Config):
@@ -25,6 +33,7 @@ class RobustnessConfig(Config):
     )
     batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")
+    honesty: HonestyConfig = HonestyConfig()
 
     @field_validator("attacks")
     @classmethod

@@ -15,10 +15,12 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.data.pictures import bars, labelled_rows
 from ops.evaluate.config import RobustnessConfig
+from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
-from ops.files import read_json, replacing
+from ops.evaluate.probing import curve_rows, draw_curve, probe_models
+from ops.files import read_json, replacing, write_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
 from ops.runtime import derive_seed
@@ -39,7 +41,8 @@ def measure_robustness(
 
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
-    ever attacked twice; a finished (model, split, threat) in `scratch` is not repeated.
+    ever attacked twice; a finished (model, split, threat) in `scratch` is not repeated. `honesty.json` says which models
+    show signs of masked gradients, `curve.parquet` how accuracy falls with eps.
 
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
@@ -69,7 +72,19 @@ def measure_robustness(
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
     _pictures(predictions, config, models, sets, device, out)
-    return _summary(rows, config)
+    first = predictions[predictions["split"] == config.splits[0]]
+    signs, survivors = probe_models(config, models, sets[config.splits[0]], first, scratch, device, monitor)
+    write_measurements(out / "curve.parquet", curve_rows(survivors, config, dataset["name"]))
+    draw_curve(survivors, config, out / "pictures" / "curve.png")
+    doubts = warnings(signs)
+    write_json(
+        out / "honesty.json",
+        {
+            "warnings": doubts,
+            "signs": {model: {sign.name: sign.value for sign in found} for model, found in signs.items()},
+        },
+    )
+    return _summary(rows, config, len(doubts))
 
 
 def choose(images: ImageSet, config: RobustnessConfig, split: str) -> ImageSet:
@@ -98,7 +113,7 @@ def _share(outcomes: pd.Series) -> tuple[float, float, float]:
     return wilson(int(outcomes.sum()), len(outcomes))
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig) -> Summary:
+def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts: int) -> Summary:
     metric = f"robust accuracy ({config.threats[0]})"
     first = [r for r in rows if r["split"] == config.splits[0]]
     clean = {(r["model"], r["seed"]): r for r in first if r["metric"] == "clean accuracy"}
@@ -115,7 +130,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig) -> Sum
     best = max((r for r in first if r["metric"] == metric), key=lambda r: r["value"])
     figures = {"models": len(clean), "images per split": config.images, "best robust accuracy": best["value"]}
     return Summary(
-        {**figures, "best model": f"{best['model']}, seed {best['seed']}"},
+        {**figures, "best model": f"{best['model']}, seed {best['seed']}", "signs of masked gradients": doubts},
         {f"{config.splits[0]}, {config.threats[0]}": table},
     )
 

@@ -35,6 +35,7 @@ PICTURES = (
     ("training_study", "alpha", "Robust accuracy by share of real images in a batch."),
     ("robustness", "accuracy", "Accuracy before and after each attack, seeds averaged."),
     ("robustness", "adversarial", "Images that an attack turns, with the perturbation (amplified)."),
+    ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
 )
 
@@ -53,6 +54,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         dataset=read_json(inputs["real_shards"] / "dataset.json"),
         claims=[{**claim, "verdict": VERDICTS[claim["holds"]]} for claim in claims],
         robustness=accuracy_tables(read_measurements(inputs["robustness"])),
+        doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
         fairness=fairness_table(read_measurements(inputs["fairness"])),
         pictures={
             name: figure

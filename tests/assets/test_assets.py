@@ -68,7 +68,7 @@ def test_the_study_compares_what_is_trained(graph):
 def test_bad_manifests_block_what_comes_after(graph):
     checks = {key.name: key for key in graph.asset_check_keys}
     blocking = [name for name, key in checks.items() if graph.get(key).blocking]
-    assert set(checks) == {"manifest_contract", "manifest_quality"}
+    assert set(checks) == {"manifest_contract", "manifest_quality", "no_masked_gradients"}
     assert blocking == ["manifest_contract"]
 
 

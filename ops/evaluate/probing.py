@@ -1,0 +1,105 @@
+"""Probe all models for signs of masked gradients, and draw their accuracy against eps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ops.data.loading import ImageSet
+from ops.data.pictures import COLOURS, save_figure
+from ops.evaluate.config import RobustnessConfig
+from ops.evaluate.honesty import Sign, black_box_sign, probe_model
+from ops.evaluate.intervals import wilson
+from ops.evaluate.measurements import row, split_name
+from ops.files import read_json, write_json
+from ops.models.checkpoint import load_classifier
+from ops.progress import Monitor
+from ops.runtime import derive_seed
+
+UNBOUNDED = "unbounded"
+
+
+def probe_models(
+    config: RobustnessConfig,
+    models: Mapping[str, Path],
+    images: ImageSet,
+    predictions: pd.DataFrame,
+    scratch: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> tuple[dict[str, list[Sign]], dict[str, dict[str, list[bool]]]]:
+    """Return for each model its signs, and which of the first `config.honesty.images` images survive at which radius.
+
+    `images` are those of the first split that are attacked, `predictions` their outcomes. Radii are multiples of eps, as
+    text, or `unbounded`. A model that is in `scratch` is not probed again.
+    """
+    few = images.subset(range(min(config.honesty.images, len(images))))
+    signs: dict[str, list[Sign]] = {}
+    survivors: dict[str, dict[str, list[bool]]] = {}
+    for done, name in enumerate(sorted(models), start=1):
+        ledger = scratch / f"{name.replace('/', '-')}--honesty.json"
+        if not ledger.exists():
+            write_json(ledger, _probe(config, models[name], few, device))
+        found = read_json(ledger)
+        model, seed = split_name(name)
+        mine = predictions[(predictions["model"] == model) & (predictions["seed"] == seed)]
+        black_box = black_box_sign(mine[mine["threat"] != "none"], config.attack_names())
+        signs[name] = [Sign(**sign) for sign in found["signs"]] + ([black_box] if black_box else [])
+        survivors[name] = found["survivors"]
+        monitor.progress(done, len(models), "probing")
+    return signs, survivors
+
+
+def _probe(config: RobustnessConfig, folder: Path, images: ImageSet, device: torch.device) -> dict[str, Any]:
+    model, _ = load_classifier(folder, device)
+    every = np.arange(len(images))
+    seeds = torch.tensor([derive_seed(config.seed, "probe", identity) for identity in images.table["id"]])
+    x = images.batch(every).to(device, memory_format=torch.channels_last)
+    probe = probe_model(model, x, images.targets(every).to(device), config.threats[0], config.honesty, seeds)
+    return {
+        "signs": [{"name": sign.name, "value": sign.value} for sign in probe.signs],
+        "survivors": {
+            UNBOUNDED if multiple == float("inf") else f"{multiple:g}": survived.tolist()
+            for multiple, survived in probe.survivors.items()
+        },
+    }
+
+
+def curve_rows(
+    survivors: Mapping[str, Mapping[str, Sequence[bool]]], config: RobustnessConfig, dataset: str
+) -> list[dict[str, Any]]:
+    """Return accuracy under PGD against eps as measurement rows, such as `accuracy under pgd at 0.5 eps (linf 4/255)`."""
+    rows = []
+    for name, radii in survivors.items():
+        for radius, survived in radii.items():
+            metric = f"accuracy under pgd, {radius if radius == UNBOUNDED else f'{radius} eps'} ({config.threats[0]})"
+            interval = wilson(sum(survived), len(survived))
+            rows.append(row(name, dataset, config.splits[0], "all", metric, interval, len(survived)))
+    return rows
+
+
+def draw_curve(survivors: Mapping[str, Mapping[str, Sequence[bool]]], config: RobustnessConfig, path: Path) -> None:
+    """Save accuracy under PGD against eps, a line for each model (mean over seeds)."""
+    from matplotlib.figure import Figure
+
+    models: dict[str, list[Mapping[str, Sequence[bool]]]] = {}
+    for name, radii in survivors.items():
+        models.setdefault(split_name(name)[0], []).append(radii)
+    figure = Figure(figsize=(7.6, 2.8))
+    axes = figure.subplots()
+    for number, (name, seeds) in enumerate(models.items()):
+        ticks = [r for r in seeds[0] if r != UNBOUNDED] + [UNBOUNDED]
+        means = [float(np.mean([np.mean(radii[tick]) for radii in seeds])) for tick in ticks]
+        axes.plot(ticks, means, "-o", markersize=4, color=COLOURS[number % len(COLOURS)], label=name)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel(f"radius in units of eps ({config.threats[0]})", fontsize=8)
+    axes.set_ylabel("accuracy under PGD", fontsize=8)
+    axes.set_title(f"{config.splits[0]}: accuracy against eps", fontsize=10)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, path)
