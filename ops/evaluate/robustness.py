@@ -26,6 +26,8 @@ from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.summary import Summary
 
+UNION = "robust accuracy (union of threats)"
+
 
 def measure_robustness(
     config: RobustnessConfig,
@@ -94,7 +96,10 @@ def choose(images: ImageSet, config: RobustnessConfig, split: str) -> ImageSet:
 
 
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
-    """Return measurement rows: clean accuracy (all images), accuracy after each attack, and robust accuracy (all attacks)."""
+    """Return measurement rows: clean accuracy (all images), accuracy after each attack, robust accuracy, and its union.
+
+    Robust accuracy is after all attacks of a threat; the union counts images that survive those of every threat.
+    """
     rows = []
     for (model, seed, split), table in predictions.groupby(["model", "seed", "split"]):
         name = f"{model}/seed-{seed}"
@@ -106,6 +111,9 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
                 rows.append(row(name, dataset, str(split), "all", metric, _share(mine[column]), len(mine)))
             metric = f"robust accuracy ({threat})"
             rows.append(row(name, dataset, str(split), "all", metric, _share(mine["robust"]), len(mine)))
+        if len(config.threats) > 1:
+            union = table[table["threat"] != NO_THREAT].groupby("id")["robust"].all()
+            rows.append(row(name, dataset, str(split), "all", UNION, _share(union), len(union)))
     return rows
 
 

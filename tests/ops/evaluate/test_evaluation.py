@@ -129,6 +129,10 @@ def test_rows_are_counts_of_single_outcomes(models, shards, folders, recorder):
     clean = rows[rows["metric"] == "clean accuracy"].set_index(["model", "seed"])
     assert (clean["value"] == plain["mean"]).all()
     assert set(clean["n"]) == set(plain["size"]) == {48}, "all images of the split, not only those that are attacked"
+    union = rows[rows["metric"] == "robust accuracy (union of threats)"].set_index(["model", "seed"])
+    for key, mine in predictions[predictions["threat"] != "none"].groupby(["model", "seed"]):
+        survivors = [set(part.loc[part["robust"], "id"]) for _, part in mine.groupby("threat")]
+        assert union.loc[key, "value"] == len(set.intersection(*survivors)) / 40
 
 
 def test_batch_size_and_order_of_models_do_not_matter(models, shards, folders, recorder):
