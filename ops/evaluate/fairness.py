@@ -88,7 +88,7 @@ def _pictures(rows: Sequence[Mapping[str, Any]], config: FairnessConfig, names: 
     split = "test" if "test" in set(frame["split"]) else str(frame["split"].iloc[0])
     mine = frame[(frame["split"] == split) & frame["group"].str.startswith(f"{config.attribute}=")]
     clean = mine[mine["metric"] == "accuracy"].groupby(["model", "group"])["value"].mean().unstack()
-    figure = Figure(figsize=(8.5, 3))
+    figure = Figure(figsize=(8.5, 3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     labels = [names.get(g.split("=")[1], g.split("=")[1]) for g in clean.columns]
     for number, (model, line) in enumerate(clean.iterrows()):
