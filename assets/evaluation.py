@@ -38,6 +38,41 @@ def robustness_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
     return robustness
 
 
+def published_corruptions(folder: str | None) -> list[dg.AssetSpec]:
+    """Return the external asset that is the folder of published files, where there is one."""
+    if folder is None:
+        return []
+    description = "Published files of CIFAR-10-C or ImageNet-C, versioned by `data.dvc`; `dvc pull` brings them."
+    return [dg.AssetSpec(folder.split("/"), group_name="raw", description=description, kinds={"dvc"})]
+
+
+def corruptions_asset(models: Sequence[dg.AssetKey], published: str | None) -> dg.AssetsDefinition:
+    """Return the asset `corruptions`, which shows every one of `models` corrupted images (or those in `published`)."""
+
+    @dg.asset(
+        group_name="evaluation",
+        deps=["real_shards", *models, *([published.split("/")] if published else [])],
+        kinds={"pytorch", "parquet", "webdataset"},
+        metadata=op("ops.evaluate.corruptions.measure"),
+    )
+    def corruptions(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """Accuracy of every model under common corruptions (C-style), by image, and the corrupted images."""
+        from ops.evaluate.corruption_config import CorruptionsConfig
+        from ops.evaluate.corruptions.measure import measure_corruptions
+
+        with steps.begin(context) as step:
+            folders = step.parents()
+            real = folders.pop("real_shards")
+            config = step.config(CorruptionsConfig)
+            files = step.parent(published) if published else None
+            summary = measure_corruptions(
+                config, folders, real, step.out, step.scratch, step.cache, step.device, step, files
+            )
+            return step.finish(summary)
+
+    return corruptions
+
+
 @dg.asset(
     group_name="evaluation",
     deps=["robustness", "real_shards"],

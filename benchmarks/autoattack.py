@@ -32,11 +32,11 @@ from ops.attack.run import run_attack, verify_adversarial  # noqa: E402
 from ops.attack.threat import Threat  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
 from ops.errors import AmalgamError  # noqa: E402
-from ops.evaluate.config import HonestyConfig, RobustnessConfig  # noqa: E402
+from ops.evaluate.config import HonestyConfig  # noqa: E402
 from ops.evaluate.honesty import Sign, probe_model  # noqa: E402
 from ops.evaluate.intervals import wilson  # noqa: E402
 from ops.evaluate.measurements import row  # noqa: E402
-from ops.evaluate.robustness import choose  # noqa: E402
+from ops.evaluate.predicting import choose  # noqa: E402
 from ops.files import read_json, write_json  # noqa: E402
 from ops.models.checkpoint import load_classifier, weights_digest  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
@@ -99,8 +99,7 @@ def subjects(count: int) -> dict[str, tuple[nn.Module, torch.Tensor, torch.Tenso
     real, folders = STORE / "real_shards", {n: STORE / "classifier" / n / "seed-0" for n in ("scorer", "real")}
     if not all(folder.exists() for folder in (real, *folders.values())):
         raise AmalgamError("the store has no classifiers to attack", "run make demo first")
-    settings = RobustnessConfig(splits=[SPLIT], threats=[THREAT], attacks="standard", images=count)
-    images = choose(open_images(real, SPLIT, STATE / "cache"), settings, SPLIT)
+    images = choose(open_images(real, SPLIT, STATE / "cache"), SPLIT, count, seed=0)
     x, y = images.batch(np.arange(len(images))), images.targets(np.arange(len(images)))
     undefended, robust = (load_classifier(folders[n], torch.device("cpu"))[0] for n in ("scorer", "real"))
     found: dict[str, tuple[nn.Module, torch.Tensor, torch.Tensor]] = {}

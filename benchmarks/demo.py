@@ -73,7 +73,7 @@ def measure(folder: Path) -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    rows = [row for name in ("robustness", "fairness") for row in read_rows(folder / "store" / name)]
+    rows = [row for name in ("robustness", "corruptions", "fairness") for row in read_rows(folder / "store" / name)]
     verdicts = json.loads((folder / "store" / "claims" / "claims.json").read_text(encoding="utf-8"))
     page = render(figures, stages, pd.DataFrame(rows), verdicts)
     write_result("demo", COMMAND, "default", rows, verdicts, page, figures=figures, stages=stages)
@@ -101,6 +101,7 @@ def render(
     accuracy = wide[(wide["group"] == "all") & wide["metric"].str.contains("clean|robust accuracy \\(")]
     accuracy = accuracy[~accuracy["metric"].str.contains("gap|worst")]
     gaps = rows[rows["metric"].isin(["accuracy gap", "worst-group accuracy"])]
+    corruptions = rows[rows["metric"].isin(["accuracy without corruption", "mean corruption error (C-style)"])]
     return "\n".join(
         [
             "# The demo, measured",
@@ -136,6 +137,13 @@ def render(
             "`near` are near-duplicates of training images in unseen tones.",
             "",
             pivot(accuracy),
+            "",
+            "## Common corruptions",
+            "",
+            "Mean error under the 15 corruptions at the severities of the profile. C-style: the published parameters for "
+            "32x32 images; only the published files are CIFAR-10-C.",
+            "",
+            pivot(corruptions),
             "",
             "## Groups (by skin tone of the drawing)",
             "",

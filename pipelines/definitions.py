@@ -42,7 +42,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *classifiers.classifier_assets("ingredient", params.ingredient.recipes, seeds, group="soups"),
     ]
     soup = soups.soup_asset(params.soup.ingredients, seeds)
-    scorer = params.filtered_synthetic.scorer
+    scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
     upstream = [
@@ -58,6 +58,8 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *trained,
         soup,
         evaluation.robustness_asset([*compared, soup.key]),
+        *evaluation.published_corruptions(published),
+        evaluation.corruptions_asset([*compared, soup.key], published),
         evaluation.fairness,
         reports.claims,
         reports.training_study_asset(compared),

@@ -16,6 +16,7 @@ from ops.config import Config
 from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConfig, RealShardsConfig
 from ops.errors import AmalgamError
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
+from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
 from ops.report.config import ClaimsConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -58,6 +59,7 @@ class Params(Config):
     ingredient: Recipes
     soup: SoupConfig
     robustness: RobustnessConfig
+    corruptions: CorruptionsConfig
     fairness: FairnessConfig
     claims: ClaimsConfig
     training_study: TrainingStudyConfig
@@ -125,6 +127,12 @@ def _check_names(params: Params, name: str) -> None:
     for key in params.classifier.recipes:
         _ancestry(params, key, name)
     _check_scorer(params, name)
+    measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"}
+    if params.corruptions.baseline not in measured | {None}:
+        raise AmalgamError(
+            f"{name}: corruptions.baseline is {params.corruptions.baseline!r}, which is not measured",
+            f"use one of: {', '.join(sorted(measured))}",
+        )
     for model in params.soup.ingredients:
         if model not in trained:
             raise AmalgamError(

@@ -12,23 +12,14 @@ from torch import nn
 from ops.attack.run import run_attack, verify_adversarial
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
-from ops.errors import AmalgamError
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import NO_THREAT, split_name
+from ops.evaluate.predicting import batches, check_mode, logits_of, predict
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
 
 Report = Callable[[int, int, str], None]
 """Called with images done, images to do, and the name of the attack."""
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
-    """Return the logits of a batch; raises AmalgamError if one is no number."""
-    logits = model(x)
-    if not torch.isfinite(logits).all():
-        raise AmalgamError(f"{name} gives logits that are no numbers", "train it again with a lower learning rate")
-    return logits
 
 
 def classify_images(
@@ -85,35 +76,6 @@ def attack_images(
                 report(done, len(todo), attack.name)
         columns[attack.name] = standing = survived
     return _outcomes(images, pd.DataFrame(columns | {"robust": standing}), name, split, str(threat))
-
-
-def batches(places: np.ndarray, size: int) -> list[np.ndarray]:
-    """Return `places` (N,) in parts of at most `size`."""
-    return [places[start : start + size] for start in range(0, len(places), size)]
-
-
-def predict(model: nn.Module, name: str, images: ImageSet, batch: int, device: torch.device) -> np.ndarray:
-    """Return the predicted class (N,) int64 of every image.
-
-    Raises AmalgamError for a model of another number of classes, and for logits that are no numbers.
-    """
-    parts = []
-    for places in batches(np.arange(len(images)), batch):
-        x = images.batch(places).to(device, memory_format=torch.channels_last)
-        logits = logits_of(model, x, name)
-        if logits.shape[1] != len(images.classes):
-            raise AmalgamError(
-                f"{name} tells {logits.shape[1]} classes apart, the dataset has {len(images.classes)}",
-                "evaluate it on the dataset that it was trained on",
-            )
-        parts.append(logits.argmax(dim=1).cpu())
-    return torch.cat(parts).numpy()
-
-
-def check_mode(model: nn.Module, name: str) -> None:
-    """Raise AmalgamError for a model whose predictions would depend on the batch."""
-    if model.training:
-        raise AmalgamError(f"{name} is in training mode", "call model.eval() before the evaluation")
 
 
 def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:

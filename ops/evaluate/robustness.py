@@ -19,6 +19,7 @@ from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
+from ops.evaluate.predicting import choose
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
 from ops.files import read_json, replacing, write_json
 from ops.models.checkpoint import load_classifier
@@ -53,7 +54,7 @@ def measure_robustness(
     threats: list[Threat | None] = [None, *config.threats]
     jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in threats]
     whole = {split: open_images(real, split, cache) for split in config.splits}
-    sets = {split: choose(images, config, split) for split, images in whole.items()}
+    sets = {split: choose(images, split, config.images, config.seed) for split, images in whole.items()}
     for done, (name, split, threat) in enumerate(jobs, start=1):
         kind = f"{threat.norm}-{threat.eps:.6f}" if threat else NO_THREAT
         ledger = scratch / f"{name.replace('/', '-')}--{split}--{kind}.parquet"
@@ -87,12 +88,6 @@ def measure_robustness(
         },
     )
     return _summary(rows, config, len(doubts))
-
-
-def choose(images: ImageSet, config: RobustnessConfig, split: str) -> ImageSet:
-    """Return at most `config.images` images, the same for every model: those with the smallest seeded hash of the id."""
-    rank = [derive_seed(config.seed, "evaluate", split, identity) for identity in images.table["id"]]
-    return images.subset(np.sort(np.argsort(rank, kind="stable")[: config.images]))
 
 
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:

@@ -36,6 +36,8 @@ PICTURES = (
     ("robustness", "accuracy", "Accuracy before and after each attack, seeds averaged."),
     ("robustness", "adversarial", "Images that an attack turns, with the perturbation (amplified)."),
     ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
+    ("corruptions", "accuracy", "Accuracy by corruption, severities and seeds averaged."),
+    ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
 )
 
@@ -55,6 +57,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         claims=[{**claim, "verdict": VERDICTS[claim["holds"]]} for claim in claims],
         robustness=accuracy_tables(read_measurements(inputs["robustness"])),
         doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
+        corruptions=corruption_tables(inputs),
         fairness=fairness_table(read_measurements(inputs["fairness"])),
         pictures={
             name: figure
@@ -87,6 +90,17 @@ def accuracy_tables(rows: pd.DataFrame) -> list[dict[str, Any]]:
         metrics = [{"name": metric, "n": int(n)} for metric, n in counts.items()]
         tables.append({"split": split, "metrics": metrics, "lines": lines})
     return tables
+
+
+def corruption_tables(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Return for each split a table of what every model does without corruption, and of its mean errors under them.
+
+    Empty where there is no such stage. The single corruptions are in the picture.
+    """
+    if "corruptions" not in inputs:
+        return []
+    rows = read_measurements(inputs["corruptions"])
+    return accuracy_tables(rows[rows["metric"].str.startswith(("accuracy without", "mean corruption error"))])
 
 
 def fairness_table(rows: pd.DataFrame) -> dict[str, Any]:

@@ -168,6 +168,18 @@ def test_the_scorer_can_have_another_name(changed):
     assert "classifier/judge/seed-0" not in judged
 
 
+def test_published_corruptions_are_raw_data(changed):
+    def change(tree):
+        tree["corruptions"]["published"] = "data/cifar-10-c"
+
+    found, external = changed(change)
+    assert found["corruptions"].raw == ("data/cifar-10-c",)
+    assert external == {project().params.raw_images.dataset, "data/cifar-10-c"}
+    plain = next(s for s in project().stages if s.folder == "corruptions")
+    assert plain.raw == ()
+    assert {p.folder for p in found["corruptions"].parents} == {p.folder for p in found["robustness"].parents}
+
+
 def test_parents_of_partitioned_stages():
     stages = {s.folder: s for s in project().stages}
     assert "classifier/real/seed-0" in {p.folder for p in stages["soup/seed-0"].parents}

@@ -48,6 +48,22 @@ def test_an_unknown_recipe_is_named_with_the_known_ones(tree):
     assert "classifier/real" in error.value.remedy
 
 
+@pytest.mark.parametrize("baseline", ["classifier/scorer", "classifier/reel", "real"])
+def test_a_baseline_that_is_not_measured_is_named_with_the_choices(tree, baseline):
+    tree["corruptions"]["baseline"] = baseline
+    with pytest.raises(AmalgamError, match=rf"corruptions\.baseline is '{baseline}'") as error:
+        validate(tree, "params.yaml")
+    assert "classifier/real" in error.value.remedy
+    tree["corruptions"]["baseline"] = "soup"
+    assert validate(tree, "params.yaml").corruptions.baseline == "soup"
+
+
+def test_a_wrong_corruption_names_the_key(tree):
+    tree["corruptions"]["corruptions"] = ["fog", "fogg"]
+    with pytest.raises(AmalgamError, match=r"corruptions\.corruptions: .*'fogg'; choose from"):
+        validate(tree, "params.yaml")
+
+
 def test_initialisation_from_an_unknown_recipe(tree):
     name = next(iter(tree["ingredient"]["recipes"]))
     tree["ingredient"]["recipes"][name]["initialisation"] = "nobody"

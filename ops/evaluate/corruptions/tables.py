@@ -56,9 +56,9 @@ _CIFAR: dict[str, tuple[Parameters, ...]] = {
     "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
     # radius, sigma
     "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-    # last zoom, step. The original writes arange(1, last + step, step), which in floating point runs one step further
-    # at severities 1 and 2 (to 1.06 and 1.11), and at severity 1 of the other table (to 1.11)
-    "zoom_blur": ((1.05, 0.01), (1.10, 0.01), (1.15, 0.01), (1.20, 0.01), (1.25, 0.01)),
+    # last zoom, step. The original's arange(1, 1.06, 0.01) and arange(1, 1.11, 0.01) run one step further than they
+    # seem to, in floating point: that is how the published files were made
+    "zoom_blur": ((1.06, 0.01), (1.11, 0.01), (1.15, 0.01), (1.20, 0.01), (1.25, 0.01)),
     # mean, standard deviation, zoom and threshold of the flakes; radius and sigma of their motion; weight of the image
     "snow": (
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
@@ -110,7 +110,7 @@ _IMAGENET: dict[str, tuple[Parameters, ...]] = {
     "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
     "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-    "zoom_blur": ((1.10, 0.01), (1.15, 0.01), (1.20, 0.02), (1.24, 0.02), (1.30, 0.03)),
+    "zoom_blur": ((1.11, 0.01), (1.15, 0.01), (1.20, 0.02), (1.24, 0.02), (1.30, 0.03)),
     "snow": (
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),

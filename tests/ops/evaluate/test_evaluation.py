@@ -20,8 +20,9 @@ from ops.evaluate import robustness as module
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.fairness import measure_fairness
 from ops.evaluate.measurements import read_measurements, row, split_name, write_measurements
-from ops.evaluate.outcomes import attack_images, predict
-from ops.evaluate.robustness import choose, measure_robustness
+from ops.evaluate.outcomes import attack_images
+from ops.evaluate.predicting import choose, predict
+from ops.evaluate.robustness import measure_robustness
 from ops.models.build import build_classifier
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
@@ -162,7 +163,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards
 def test_a_killed_attack_goes_on_after_the_last_batch(shards, folders, tmp_path, monkeypatch):
     """Same outcomes as undisturbed, and no batch is attacked twice."""
     (cache,) = folders("cache")
-    images = choose(open_images(shards, "test", cache), config(), "test")
+    images = choose(open_images(shards, "test", cache), "test", 40, 0)
     model, settings = Linear(32).eval(), config(attacks=ATTACKS, batch=6)
     images.labels[:] = np.where(np.arange(len(images)) < 30, predict(model, "m", images, 16, CPU), images.labels)
     threat = Threat(norm="linf", eps=0.01)
@@ -188,14 +189,14 @@ def test_a_killed_attack_goes_on_after_the_last_batch(shards, folders, tmp_path,
 def test_the_choice_of_images_is_nested_and_the_same_for_all(shards, folders):
     (cache,) = folders("cache")
     images = open_images(shards, "test", cache)
-    few, many = (set(choose(images, config(images=n), "test").table["id"]) for n in (10, 30))
+    few, many = (set(choose(images, "test", n, 0).table["id"]) for n in (10, 30))
     assert few < many
     assert len(many) == 30
 
 
 def test_a_model_in_training_mode_or_with_nan_is_refused(shards, folders):
     (cache,) = folders("cache")
-    images = choose(open_images(shards, "test", cache), config(images=4), "test")
+    images = choose(open_images(shards, "test", cache), "test", 4, 0)
     model = Linear(32)
     with pytest.raises(AmalgamError, match="training mode"):
         attack_images(model.train(), "m", images, "test", Threat(), config(), CPU)
@@ -206,7 +207,7 @@ def test_a_model_in_training_mode_or_with_nan_is_refused(shards, folders):
 
 def test_a_model_of_other_classes_is_refused(shards, folders):
     (cache,) = folders("cache")
-    images = choose(open_images(shards, "test", cache), config(images=4), "test")
+    images = choose(open_images(shards, "test", cache), "test", 4, 0)
     with pytest.raises(AmalgamError, match="4 classes apart, the dataset has 2"):
         attack_images(LinearOf(4).eval(), "m", images, "test", Threat(), config(), CPU)
 
@@ -214,7 +215,7 @@ def test_a_model_of_other_classes_is_refused(shards, folders):
 def test_an_attack_that_leaves_the_ball_is_refused(shards, folders, monkeypatch):
     """No number rests on a bad attack."""
     (cache,) = folders("cache")
-    images = choose(open_images(shards, "test", cache), config(images=8), "test")
+    images = choose(open_images(shards, "test", cache), "test", 8, 0)
     monkeypatch.setattr(run, "pgd", lambda model, x, y, *a, **k: (x + 0.2).clamp(0, 1))
     monkeypatch.setattr(
         outcomes, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
@@ -246,7 +247,7 @@ def test_attacks_are_named_or_listed():
 def test_published_lists_run_to_the_end(shards, folders, kind, classes):
     """Every attack of the lists through its settings, at a fiftieth of the steps, with 2 to 4 classes."""
     (cache,) = folders("cache")
-    images = choose(open_images(shards, "test", cache), config(images=12), "test")
+    images = choose(open_images(shards, "test", cache), "test", 12, 0)
     images, model = replace(images, classes=tuple("abcd"[:classes])), LinearOf(classes).eval()
     images.labels[:] = predict(model, "m", images, 16, CPU)
     for norm, eps in (("linf", 0.001), ("l2", 0.02), ("l1", 0.3)):

@@ -60,6 +60,7 @@ def inputs(tmp_path):
     write_measurements(folders["robustness"] / "measurements.parquet", rows)
     gaps = [row("classifier/real/seed-0", "x", "test", "all", "accuracy gap", (0.2, 0.1, 0.3), 160)]
     write_measurements(folders["fairness"] / "measurements.parquet", gaps)
+    write_json(folders["robustness"] / "honesty.json", {"warnings": [], "signs": {}})
     write_json(folders["claims"] / "claims.json", [CLAIM])
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folders["robustness"] / "pictures" / "accuracy.png")
@@ -151,3 +152,29 @@ def test_missing_measurements_are_named(inputs, tmp_path, recorder):
     (inputs["fairness"] / "measurements.parquet").unlink()
     with pytest.raises(AmalgamError, match=r"fairness has no measurements\.parquet"):
         page(inputs, tmp_path / "out", recorder)
+
+
+def test_corruptions_have_a_section_where_they_were_measured(inputs, tmp_path, recorder):
+    before = page(inputs, tmp_path / "before", recorder)
+    assert "C-style" not in before
+    assert 'href="#corruptions"' not in before
+    folder = tmp_path / "store" / "corruptions"
+    (folder / "pictures").mkdir(parents=True)
+    metrics = {"accuracy without corruption": 0.9, "accuracy under fog": 0.11, "mean corruption error (C-style)": 0.37}
+    rows = [
+        row(f"soup/seed-{seed}", "x", "test", "all", metric, (value + seed / 50, value - 0.02, value + 0.04), 64)
+        for metric, value in metrics.items()
+        for seed in (0, 1)
+    ]
+    write_measurements(folder / "measurements.parquet", rows)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "pictures" / "corruptions.png")
+    text = page({**inputs, "corruptions": folder}, tmp_path / "out", recorder)
+    parser = Balance()
+    parser.feed(text)
+    assert not parser.open
+    section = text[text.index('id="corruptions"') : text.index('id="fairness"')]
+    assert "mean corruption error (C-style)<br>64 images" in section
+    assert "0.38 [0.35, 0.41]" in section
+    assert "only the published files are CIFAR-10-C" in section
+    assert "One image under every corruption" in section
+    assert "accuracy under fog" not in section, "single corruptions are in the picture"

@@ -1,0 +1,127 @@
+"""Accuracy under common corruptions, with the outcome of every single image.
+
+Images that are corrupted here are C-style: only the published files are CIFAR-10-C and ImageNet-C.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ops.errors import AmalgamError
+from ops.evaluate.corruption_config import CorruptionsConfig
+from ops.evaluate.corruptions.images import Source, corrupt_images, piece_name, save_array
+from ops.evaluate.corruptions.pictures import draw_accuracies, draw_contact_sheet
+from ops.evaluate.corruptions.published import read_published
+from ops.evaluate.corruptions.rows import MEAN_ERROR, PLAIN_ACCURACY, corruption_rows, write_predictions
+from ops.evaluate.measurements import split_name, write_measurements
+from ops.evaluate.predicting import check_mode, predict
+from ops.files import read_json
+from ops.models.checkpoint import load_classifier
+from ops.progress import Monitor
+from ops.summary import Summary
+
+
+def measure_corruptions(
+    config: CorruptionsConfig,
+    models: Mapping[str, Path],
+    real: Path,
+    out: Path,
+    scratch: Path,
+    cache: Path,
+    device: torch.device,
+    monitor: Monitor,
+    published: Path | None = None,
+) -> Summary:
+    """Classify a sample of every split under every corruption at every severity, with every model.
+
+    Each piece (one corruption at one severity) is corrupted once, for all models, and kept in `corrupted/`. Given the
+    folder `published`, its files are read instead, as one split `published`, and there is no `corrupted/`. What is in
+    `scratch` (the images of a piece, what a model says of them) is not made again.
+
+    Raises AmalgamError for a baseline that is not measured, for logits that are no numbers, and for published files that
+    are missing or do not fit the dataset.
+    """
+    _check_baseline(config, models)
+    dataset = read_json(real / "dataset.json")
+    if published is None:
+        source = corrupt_images(config, real, cache, scratch, monitor)
+    else:
+        source = read_published(published, config, dataset["classes"], dataset["image_size"], scratch)
+    predicted = _classify(models, source, config, scratch, device, monitor)
+    write_predictions(out / "predictions.parquet", predicted, source)
+    rows = corruption_rows(predicted, source, config, dataset["name"])
+    write_measurements(out / "measurements.parquet", rows)
+    if config.baseline and not any("relative to" in r["metric"] for r in rows):
+        monitor.note(f"{config.baseline} errs on no image under some corruption: no errors relative to it")
+    draw_accuracies(rows, config, source, out / "pictures" / "accuracy.png")
+    draw_contact_sheet(config, source, out / "pictures" / "corruptions.png")
+    if published is None:
+        shutil.copytree(scratch / "corrupted", out / "corrupted")
+    return _summary(rows, config, source)
+
+
+def _check_baseline(config: CorruptionsConfig, models: Mapping[str, Path]) -> None:
+    """Raise AmalgamError for a baseline that is none of the models."""
+    names = sorted({split_name(model)[0] for model in models})
+    if config.baseline is not None and config.baseline not in names:
+        raise AmalgamError(
+            f"corruptions.baseline is {config.baseline!r}, which is not measured", f"use one of: {', '.join(names)}"
+        )
+
+
+def _classify(
+    models: Mapping[str, Path],
+    source: Source,
+    config: CorruptionsConfig,
+    scratch: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> dict[str, np.ndarray]:
+    """Return for each model the class (pieces, images) int64 that it sees; one model and piece in memory at a time."""
+    found: dict[str, np.ndarray] = {}
+    for number, name in enumerate(sorted(models)):
+        ledgers = [scratch / "seen" / f"{name.replace('/', '-')}--{piece_name(piece)}.npy" for piece in source.pieces]
+        model = None
+        for done, (piece, ledger) in enumerate(zip(source.pieces, ledgers, strict=True), start=1):
+            if not ledger.exists():
+                if model is None:
+                    model, _ = load_classifier(models[name], device)
+                    check_mode(model, name)
+                save_array(ledger, predict(model, name, source.load(piece), config.batch, device))
+            monitor.progress(number * len(ledgers) + done, len(models) * len(ledgers), "evaluation")
+        found[name] = np.stack([np.load(ledger, allow_pickle=False) for ledger in ledgers])
+    return found
+
+
+def _summary(rows: Sequence[Mapping[str, Any]], config: CorruptionsConfig, source: Source) -> Summary:
+    """Return mean corruption errors on the first split, by model and seed."""
+    split = source.splits[0]
+    metric = f"{MEAN_ERROR} ({source.kind})"
+    first = [r for r in rows if r["split"] == split]
+    plain = {(r["model"], r["seed"]): f"{r['value']:.3f}" for r in first if r["metric"] == PLAIN_ACCURACY}
+    errors = [r for r in first if r["metric"] == metric]
+    table = [
+        {
+            "model": r["model"],
+            "seed": r["seed"],
+            PLAIN_ACCURACY: plain.get((r["model"], r["seed"]), "–"),
+            metric: f"{r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]",
+        }
+        for r in errors
+    ]
+    best = min(errors, key=lambda r: r["value"])
+    return Summary(
+        {
+            "models": len(errors),
+            "images": len(source.images),
+            "corruptions": len(config.corruptions),
+            "severities": len(config.severities),
+            f"smallest {metric}": best["value"],
+            "best model": f"{best['model']}, seed {best['seed']}",
+        },
+        {f"{split}, {source.kind}": table},
+    )
