@@ -167,7 +167,8 @@ def pivot(rows: pd.DataFrame) -> str:
         cells: list[object] = [split, model]
         for metric in metrics:
             mine = part[part["metric"] == metric]
-            cells.append(interval(*(float(mine[c].mean()) for c in ("value", "low", "high"))))
+            found = [float(mine[c].mean()) for c in ("value", "low", "high")]
+            cells.append(interval(*found) if len(mine) else "–")
         lines.append(cells)
     return table(["split", "model", *metrics], lines)
 

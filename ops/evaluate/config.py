@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from ops.attack.attacks import Attack, AttackList, published
 from ops.attack.threat import Norm, Threat
@@ -26,10 +26,13 @@ class RobustnessConfig(Config):
         description="Attacks in their order, or standard or plus for those of AutoAttack; each meets only examples that "
         "still stand, and an example is robust if it survives all."
     )
+    attacked: list[str] | None = Field(
+        None, min_length=1, description="Splits that are attacked, out of `splits`; all of them if not given."
+    )
     images: int = Field(
         256,
         ge=1,
-        description="Images of each split that are attacked, classes and groups as they come; clean accuracy is of all.",
+        description="Images of each such split that are attacked, classes and groups as they come; clean accuracy is of all.",
     )
     batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")
@@ -42,6 +45,17 @@ class RobustnessConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError("an attack is named twice; give it more restarts or steps instead")
         return attacks
+
+    @model_validator(mode="after")
+    def _evaluated(self) -> "RobustnessConfig":
+        unknown = set(self.attacked or []) - set(self.splits)
+        if unknown:
+            raise ValueError(f"attacked names {', '.join(sorted(unknown))}, which splits does not")
+        return self
+
+    def attacked_splits(self) -> list[str]:
+        """Return the splits that are attacked; pictures and probes are of the first."""
+        return self.splits if self.attacked is None else self.attacked
 
     def attacks_in(self, norm: Norm) -> list[Attack]:
         """Return the attacks for threats of this norm."""

@@ -33,7 +33,7 @@ def probe_models(
 ) -> tuple[dict[str, list[Sign]], dict[str, dict[str, list[bool]]]]:
     """Return for each model its signs, and which of the first `config.honesty.images` images survive at which radius.
 
-    `images` are those of the first split that are attacked, `predictions` their outcomes. Radii are multiples of eps, as
+    `images` are those of the first split that is attacked, `predictions` their outcomes. Radii are multiples of eps, as
     text, or `unbounded`. A model that is in `scratch` is not probed again.
     """
     few = images.subset(range(min(config.honesty.images, len(images))))
@@ -77,7 +77,7 @@ def curve_rows(
         for radius, survived in radii.items():
             metric = f"accuracy under pgd, {radius if radius == UNBOUNDED else f'{radius} eps'} ({config.threats[0]})"
             interval = wilson(sum(survived), len(survived))
-            rows.append(row(name, dataset, config.splits[0], "all", metric, interval, len(survived)))
+            rows.append(row(name, dataset, config.attacked_splits()[0], "all", metric, interval, len(survived)))
     return rows
 
 
@@ -97,7 +97,7 @@ def draw_curve(survivors: Mapping[str, Mapping[str, Sequence[bool]]], config: Ro
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel(f"radius in units of eps ({config.threats[0]})", fontsize=8)
     axes.set_ylabel("accuracy under PGD", fontsize=8)
-    axes.set_title(f"{config.splits[0]}: accuracy against eps", fontsize=10)
+    axes.set_title(f"{config.attacked_splits()[0]}: accuracy against eps", fontsize=10)
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.legend(fontsize=7, frameon=False)

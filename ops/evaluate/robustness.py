@@ -40,7 +40,7 @@ def measure_robustness(
     device: torch.device,
     monitor: Monitor,
 ) -> Summary:
-    """Classify every image of every split with every model, and attack a sample of them under every threat.
+    """Classify every image of every split with every model, and attack a sample of those that are to be attacked.
 
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
@@ -51,10 +51,12 @@ def measure_robustness(
     """
     dataset = read_json(real / "dataset.json")
     pieces: list[pd.DataFrame] = []
-    threats: list[Threat | None] = [None, *config.threats]
-    jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in threats]
+    met: dict[str, list[Threat | None]] = {
+        split: [None, *(config.threats if split in config.attacked_splits() else [])] for split in config.splits
+    }
+    jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in met[split]]
     whole = {split: open_images(real, split, cache) for split in config.splits}
-    sets = {split: choose(images, split, config.images, config.seed) for split, images in whole.items()}
+    sets = {split: choose(whole[split], split, config.images, config.seed) for split in config.attacked_splits()}
     for done, (name, split, threat) in enumerate(jobs, start=1):
         kind = f"{threat.norm}-{threat.eps:.6f}" if threat else NO_THREAT
         ledger = scratch / f"{name.replace('/', '-')}--{split}--{kind}.parquet"
@@ -75,8 +77,9 @@ def measure_robustness(
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
     _pictures(predictions, config, models, sets, device, out)
-    first = predictions[predictions["split"] == config.splits[0]]
-    signs, survivors = probe_models(config, models, sets[config.splits[0]], first, scratch, device, monitor)
+    split = config.attacked_splits()[0]
+    first = predictions[predictions["split"] == split]
+    signs, survivors = probe_models(config, models, sets[split], first, scratch, device, monitor)
     write_measurements(out / "curve.parquet", curve_rows(survivors, config, dataset["name"]))
     draw_curve(survivors, config, out / "pictures" / "curve.png")
     doubts = warnings(signs)
@@ -100,6 +103,8 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
         name = f"{model}/seed-{seed}"
         one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
+        if split not in config.attacked_splits():
+            continue
         for threat in map(str, config.threats):
             mine = table[table["threat"] == threat]
             for column, metric in [(a, f"accuracy after {a} ({threat})") for a in config.attack_names()]:
@@ -118,7 +123,8 @@ def _share(outcomes: pd.Series) -> tuple[float, float, float]:
 
 def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts: int) -> Summary:
     metric = f"robust accuracy ({config.threats[0]})"
-    first = [r for r in rows if r["split"] == config.splits[0]]
+    split = config.attacked_splits()[0]
+    first = [r for r in rows if r["split"] == split]
     clean = {(r["model"], r["seed"]): r for r in first if r["metric"] == "clean accuracy"}
     table = [
         {
@@ -134,7 +140,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts
     figures = {"models": len(clean), "images per split": config.images, "best robust accuracy": best["value"]}
     return Summary(
         {**figures, "best model": f"{best['model']}, seed {best['seed']}", "signs of masked gradients": doubts},
-        {f"{config.splits[0]}, {config.threats[0]}": table},
+        {f"{split}, {config.threats[0]}": table},
     )
 
 
@@ -147,7 +153,7 @@ def _pictures(
     out: Path,
 ) -> None:
     """Save accuracies by model, and images whose prediction the first attack turns, with the perturbation."""
-    split, threat = config.splits[0], config.threats[0]
+    split, threat = config.attacked_splits()[0], config.threats[0]
     table = predictions[(predictions["split"] == split) & (predictions["threat"] == str(threat))]
     means = table.groupby("model")[["clean", *config.attack_names(), "robust"]].mean()
     names = [str(name).replace("classifier/", "") for name in means.index]

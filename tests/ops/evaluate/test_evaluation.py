@@ -138,6 +138,22 @@ def test_rows_are_counts_of_single_outcomes(models, shards, folders, recorder):
         assert union.loc[key, "value"] == len(set.intersection(*survivors)) / 40
 
 
+def test_only_splits_that_are_to_be_attacked_are(models, shards, folders, recorder):
+    """All splits have clean accuracy; fairness, claims and the report take what is there."""
+    out = measure(models, shards, folders, recorder, tag="some", splits=["validation", "test"], attacked=["test"])
+    rows, predictions = read_measurements(out), pq.read_table(out / "predictions.parquet").to_pandas()
+    assert set(predictions.loc[predictions["threat"] != "none", "split"]) == {"test"}
+    assert set(predictions.loc[predictions["threat"] == "none", "split"]) == {"validation", "test"}
+    assert set(rows.loc[rows["split"] == "validation", "metric"]) == {"clean accuracy"}
+    (fair,) = folders("fairness-some")
+    measure_fairness(FairnessConfig(attribute="tone", replicates=100), out, shards, fair, recorder)
+    metrics = read_measurements(fair).groupby("split")["metric"].agg(set)
+    assert metrics["validation"] == {"accuracy", "worst-group accuracy", "accuracy gap"}
+    assert len(metrics["test"]) == 9
+    with pytest.raises(ValueError, match="attacked names near"):
+        config(attacked=["near"])
+
+
 def test_batch_size_and_order_of_models_do_not_matter(models, shards, folders, recorder):
     one = measure(models, shards, folders, recorder, tag="one", batch=7)
     two = measure(dict(reversed(models.items())), shards, folders, recorder, tag="two", batch=40)
