@@ -39,7 +39,9 @@ demo: data  ## carry the embedded dataset through the whole lineage
 ui: install  ## open Dagster and MLflow on 127.0.0.1
 	@$(BIN)/python -m pipelines ui
 
-test: lint types unit lineage  ## lint, types, tests, and the whole lineage at tiny scale
+test: lint types data browser  ## lint, types, tests, and the whole lineage at tiny scale
+	@# side by side: the lineage is mostly programs that start one after the other, and leaves a core idle
+	@$(MAKE) --no-print-directory -j 2 unit lineage
 
 lint: install
 	$(BIN)/ruff check .
