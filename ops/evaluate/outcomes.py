@@ -18,8 +18,8 @@ from ops.evaluate.predicting import batches, check_mode, logits_of, predict
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
 
-Report = Callable[[int, int, str], None]
-"""Called with images done, images to do, and the name of the attack."""
+Report = Callable[[int], None]
+"""Called after each batch with how many of an attack's images are done, attacks added up; those that fell before count."""
 
 
 def classify_images(
@@ -58,7 +58,7 @@ def attack_images(
     standing = predicted == images.labels
     known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
     columns: dict[str, Any] = {"predicted": predicted, "clean": standing}
-    for attack in config.attacks_in(threat.norm):
+    for number, attack in enumerate(config.attacks_in(threat.norm), start=1):
         todo = np.flatnonzero(standing)
         done, survived = known.get(attack.name, (0, standing.tolist()))
         survived = np.array(survived, dtype=bool)
@@ -73,7 +73,7 @@ def attack_images(
                 known[attack.name] = (done, survived.tolist())
                 write_json(ledger, known)
             if report:
-                report(done, len(todo), attack.name)
+                report(number * len(images) - (len(todo) - done))
         columns[attack.name] = standing = survived
     return _outcomes(images, pd.DataFrame(columns | {"robust": standing}), name, split, str(threat))
 

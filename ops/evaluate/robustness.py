@@ -1,6 +1,7 @@
 """Clean and robust accuracy, with the outcome of every single image."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,11 @@ def measure_robustness(
     jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in met[split]]
     whole = {split: open_images(real, split, cache) for split in config.splits}
     sets = {split: choose(whole[split], split, config.images, config.seed) for split in config.attacked_splits()}
-    for done, (name, split, threat) in enumerate(jobs, start=1):
+    sizes = [
+        len(sets[split]) * len(config.attack_names()) if threat else len(whole[split]) for _, split, threat in jobs
+    ]
+    for number, (name, split, threat) in enumerate(jobs):
+        report = partial(_progress, monitor, sum(sizes[:number]), sum(sizes))
         kind = f"{threat.norm}-{threat.eps:.6f}" if threat else NO_THREAT
         ledger = scratch / f"{name.replace('/', '-')}--{split}--{kind}.parquet"
         if not ledger.exists():
@@ -66,11 +71,11 @@ def measure_robustness(
                 table = classify_images(model, name, whole[split], split, config, device)
             else:
                 batches = ledger.with_suffix(".json")
-                table = attack_images(model, name, sets[split], split, threat, config, device, batches)
+                table = attack_images(model, name, sets[split], split, threat, config, device, batches, report)
             with replacing(ledger) as temporary:
                 pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
         pieces.append(pq.read_table(ledger).to_pandas(maps_as_pydicts="strict"))
-        monitor.progress(done, len(jobs), "evaluation", robust=float(pieces[-1]["robust"].mean()))
+        report(sizes[number])
     predictions = pd.concat(pieces, ignore_index=True)
     with replacing(out / "predictions.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
@@ -91,6 +96,10 @@ def measure_robustness(
         },
     )
     return _summary(rows, config, len(doubts))
+
+
+def _progress(monitor: Monitor, before: int, total: int, done: int) -> None:
+    monitor.progress(before + done, total, "image")
 
 
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
