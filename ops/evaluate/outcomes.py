@@ -14,7 +14,7 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import NO_THREAT, split_name
-from ops.evaluate.predicting import batches, check_mode, logits_of, predict
+from ops.evaluate.predicting import batches, check_mode, logits_of, predict, probabilities
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
 
@@ -25,12 +25,16 @@ Report = Callable[[int], None]
 def classify_images(
     model: nn.Module, name: str, images: ImageSet, split: str, config: RobustnessConfig, device: torch.device
 ) -> pd.DataFrame:
-    """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says."""
+    """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says.
+
+    `confidence` is the probability that the model gives to its prediction.
+    """
     check_mode(model, name)
-    predicted = predict(model, name, images, config.batch, device)
+    share = probabilities(model, name, images, config.batch, device)
+    predicted = share.argmax(axis=1)
     right = predicted == images.labels
-    columns = ("clean", *config.attack_names(), "robust")
-    found = pd.DataFrame({"predicted": predicted, **{column: right for column in columns}})
+    columns = dict.fromkeys(("clean", *config.attack_names(), "robust"), right)
+    found = pd.DataFrame({"predicted": predicted, "confidence": share.max(axis=1)} | columns)
     return _outcomes(images, found, name, split, NO_THREAT)
 
 
@@ -57,7 +61,8 @@ def attack_images(
     predicted = predict(model, name, images, config.batch, device)
     standing = predicted == images.labels
     known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
-    columns: dict[str, Any] = {"predicted": predicted, "clean": standing}
+    # confidence is that of images as they are
+    columns: dict[str, Any] = {"predicted": predicted, "confidence": np.nan, "clean": standing}
     for number, attack in enumerate(config.attacks_in(threat.norm), start=1):
         todo = np.flatnonzero(standing)
         done, survived = known.get(attack.name, (0, standing.tolist()))

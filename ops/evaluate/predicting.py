@@ -33,7 +33,12 @@ def batches(places: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def predict(model: nn.Module, name: str, images: ImageSet, batch: int, device: torch.device) -> np.ndarray:
-    """Return the predicted class (N,) int64 of every image.
+    """Return the predicted class (N,) int64 of every image; raises what `probabilities` raises."""
+    return probabilities(model, name, images, batch, device).argmax(axis=1)
+
+
+def probabilities(model: nn.Module, name: str, images: ImageSet, batch: int, device: torch.device) -> np.ndarray:
+    """Return the probabilities (N, K) float64 that the model gives to the classes of every image.
 
     Raises AmalgamError for a model of another number of classes, and for logits that are no numbers.
     """
@@ -46,7 +51,7 @@ def predict(model: nn.Module, name: str, images: ImageSet, batch: int, device: t
                 f"{name} tells {logits.shape[1]} classes apart, the dataset has {len(images.classes)}",
                 "evaluate it on the dataset that it was trained on",
             )
-        parts.append(logits.argmax(dim=1).cpu())
+        parts.append(logits.double().softmax(dim=1).cpu())
     return torch.cat(parts).numpy()
 
 

@@ -15,6 +15,7 @@ from ops.attack.run import run_attack
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.data.pictures import bars, labelled_rows
+from ops.evaluate.calibration import debiased_calibration_error, draw_reliability, reliability
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import wilson
@@ -29,6 +30,8 @@ from ops.runtime import derive_seed
 from ops.summary import Summary
 
 UNION = "robust accuracy (union of threats)"
+REPLICATES = 500
+"""Of the bootstrap behind the interval of the calibration error."""
 
 
 def measure_robustness(
@@ -98,6 +101,10 @@ def measure_robustness(
     return _summary(rows, config, len(doubts))
 
 
+def _confidences(outcomes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return outcomes["confidence"].to_numpy(), outcomes["clean"].to_numpy(bool)
+
+
 def _progress(monitor: Monitor, before: int, total: int, done: int) -> None:
     monitor.progress(before + done, total, "image")
 
@@ -112,6 +119,9 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
         name = f"{model}/seed-{seed}"
         one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
+        seed_of_bootstrap = derive_seed(config.seed, "calibration", str(split))
+        error = debiased_calibration_error(*_confidences(one), REPLICATES, seed_of_bootstrap)
+        rows.append(row(name, dataset, str(split), "all", "calibration error", error, len(one)))
         if split not in config.attacked_splits():
             continue
         for threat in map(str, config.threats):
@@ -161,7 +171,7 @@ def _pictures(
     device: torch.device,
     out: Path,
 ) -> None:
-    """Save accuracies by model, and images whose prediction the first attack turns, with the perturbation."""
+    """Save accuracies and reliability by model, and images whose prediction the first attack turns, with the perturbation."""
     split, threat = config.attacked_splits()[0], config.threats[0]
     table = predictions[(predictions["split"] == split) & (predictions["threat"] == str(threat))]
     means = table.groupby("model")[["clean", *config.attack_names(), "robust"]].mean()
@@ -173,6 +183,12 @@ def _pictures(
         f"{split}, {threat}",
         "accuracy",
     )
+    plain = predictions[(predictions["split"] == split) & (predictions["threat"] == NO_THREAT)]
+    diagrams = {
+        str(model).replace("classifier/", ""): reliability(*_confidences(part))
+        for model, part in plain.groupby("model")
+    }
+    draw_reliability(diagrams, out / "pictures" / "reliability.png", f"{split}: reliability, seeds together")
     name = sorted(models)[0]
     turned = table[(table["model"] == split_name(name)[0]) & (table["seed"] == split_name(name)[1])]
     attack = config.attacks_in(threat.norm)[0]

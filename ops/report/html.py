@@ -35,6 +35,11 @@ PICTURES = (
     ("training_study", "alpha", "Robust accuracy by share of real images in a batch."),
     ("robustness", "accuracy", "Accuracy before and after each attack, seeds averaged."),
     ("robustness", "adversarial", "Images that an attack turns, with the perturbation (amplified)."),
+    (
+        "robustness",
+        "reliability",
+        "Accuracy against confidence, in bins of equal size; a calibrated model is on the line.",
+    ),
     ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
     ("corruptions", "accuracy", "Accuracy by corruption, severities and seeds averaged."),
     ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),

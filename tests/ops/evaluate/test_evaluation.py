@@ -144,7 +144,7 @@ def test_only_splits_that_are_to_be_attacked_are(models, shards, folders, record
     rows, predictions = read_measurements(out), pq.read_table(out / "predictions.parquet").to_pandas()
     assert set(predictions.loc[predictions["threat"] != "none", "split"]) == {"test"}
     assert set(predictions.loc[predictions["threat"] == "none", "split"]) == {"validation", "test"}
-    assert set(rows.loc[rows["split"] == "validation", "metric"]) == {"clean accuracy"}
+    assert set(rows.loc[rows["split"] == "validation", "metric"]) == {"clean accuracy", "calibration error"}
     (fair,) = folders("fairness-some")
     measure_fairness(FairnessConfig(attribute="tone", replicates=100), out, shards, fair, recorder)
     metrics = read_measurements(fair).groupby("split")["metric"].agg(set)
