@@ -1,13 +1,14 @@
 """Auto-PGD (Croce and Hein 2020, algorithm 1): a step size that halves itself, momentum, restarts from the best point."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from ops.attack.apgd_l1 import shrinking_apgd
-from ops.attack.objectives import Objective, evaluate_objective, objective_of, rank_wrong_classes
+from ops.attack.apgd_search import Search, run_search
+from ops.attack.objectives import Objective, objective_of, rank_wrong_classes
 from ops.attack.pgd import Found, restart_seeds
 from ops.attack.projections import ascent_direction, per_image, project, random_start
 from ops.attack.threat import Threat
@@ -102,55 +103,41 @@ def apgd_targeted(
 
 
 @dataclass
-class _Search:
-    """The examples that still stand, with all that the next step needs of them; every field is (M,) or (M, ...)."""
+class _DenseSearch(Search):
+    """Algorithm 1 of Croce and Hein 2020."""
 
-    places: torch.Tensor
-    centre: torch.Tensor
-    labels: torch.Tensor
-    x: torch.Tensor
     previous: torch.Tensor
-    gradient: torch.Tensor
-    value: torch.Tensor
-    best: torch.Tensor
-    best_value: torch.Tensor
-    best_gradient: torch.Tensor
     size: torch.Tensor
     raised: torch.Tensor
     """Steps since the last checkpoint that raised the objective."""
     halved: torch.Tensor
     """Whether the last checkpoint halved the step size."""
     value_at_check: torch.Tensor
+    checkpoints: list[int]
 
-    def only(self, kept: torch.Tensor) -> Self:
-        """Return the search for the examples in the mask `kept` (M,) bool."""
-        return replace(self, **{field.name: getattr(self, field.name)[kept] for field in fields(self)})
-
-    def step(self, threat: Threat, alpha: float) -> None:
-        """Take a projected step and a part 1 - alpha of the last one."""
+    def step(self, threat: Threat, number: int) -> None:
+        """Take a projected step, and a part 1 - alpha of the last one."""
+        alpha = ALPHA if number > 1 else 1.0
         ahead = per_image(self.size, self.x) * ascent_direction(self.gradient, threat)
         plain = project(self.x + ahead, self.centre, threat)
         moved = self.x + alpha * (plain - self.x) + (1 - alpha) * (self.x - self.previous)
         self.previous, self.x = self.x, project(moved, self.centre, threat)
 
     def record(self, value: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Note value (M,) and gradient (M, ...) at the new iterate, and the iterate if it is the best so far."""
+        """Count the step if it raised the objective."""
         self.raised = self.raised + (value > self.value)
-        self.value, self.gradient = value, gradient
-        better = value > self.best_value
-        self.best_value = torch.where(better, value, self.best_value)
-        self.best = torch.where(per_image(better, self.x), self.x, self.best)
-        self.best_gradient = torch.where(per_image(better, self.x), gradient, self.best_gradient)
+        super().record(value, gradient)
 
-    def review(self, period: int) -> None:
-        """Halve the step size, and go back to the best point, where `period` steps have brought too little."""
+    def review(self, threat: Threat, number: int) -> None:
+        """At a checkpoint, halve the step size and go back to the best point where the last steps brought too little."""
+        if number not in self.checkpoints:
+            return
+        period = number - self.checkpoints[self.checkpoints.index(number) - 1]
         oscillates = self.raised <= RHO * period
         stuck = ~self.halved & (self.value_at_check >= self.best_value)
         self.halved = oscillates | stuck
         self.size = torch.where(self.halved, self.size / 2, self.size)
-        back = per_image(self.halved, self.x)
-        self.x = torch.where(back, self.best, self.x)
-        self.gradient = torch.where(back, self.best_gradient, self.gradient)
+        self.return_to_best(self.halved)
         self.value_at_check = self.best_value
         self.raised = torch.zeros_like(self.raised)
 
@@ -165,39 +152,17 @@ def dense_apgd(
     start: torch.Tensor,
 ) -> Found:
     """Return what Auto-PGD for L-inf and L2 finds from `start` (N, C, H, W); see `apgd`."""
-    count, device = len(images), images.device
-    value, gradient, wrong = evaluate_objective(model, start, labels, objective)
-    found = Found(start.clone(), value.clone(), wrong.clone())
-    state = _Search(
-        places=torch.arange(count, device=device),
-        centre=images,
-        labels=labels,
-        x=start,
-        previous=start,
-        gradient=gradient,
-        value=value,
-        best=start,
-        best_value=value,
-        best_gradient=gradient,
-        size=torch.full((count,), 2 * threat.eps, device=device),
-        raised=torch.zeros(count, device=device),
-        halved=torch.ones(count, dtype=torch.bool, device=device),
-        value_at_check=value,
-    )
-    reviews = [0, *checkpoints(steps)]
-    for step in range(1, steps + 1):
-        if wrong.any():
-            state, objective = state.only(~wrong), objective.only(~wrong)
-        if not len(state.places):
-            break
-        state.step(threat, alpha=ALPHA if step > 1 else 1.0)
-        value, gradient, wrong = evaluate_objective(model, state.x, state.labels, objective)
-        state.record(value, gradient)
-        places = state.places[wrong]
-        found.images[places], found.fooled[places] = state.x[wrong], True
-        if step in reviews:
-            state.review(step - reviews[reviews.index(step) - 1])
-    standing = ~found.fooled[state.places]
-    found.images[state.places[standing]] = state.best[standing]
-    found.value[state.places] = state.best_value
-    return found
+
+    def begin(common: dict[str, Any]) -> Search:
+        value = common["value"]
+        return _DenseSearch(
+            **common,
+            previous=start,
+            size=torch.full_like(value, 2 * threat.eps),
+            raised=torch.zeros_like(value),
+            halved=torch.ones_like(value, dtype=torch.bool),
+            value_at_check=value,
+            checkpoints=[0, *checkpoints(steps)],
+        )
+
+    return run_search(model, images, labels, threat, objective, steps, start, begin)

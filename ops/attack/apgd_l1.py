@@ -1,13 +1,14 @@
 """Auto-PGD for L1 (Croce and Hein 2021): sparse steps whose sparsity follows the best point."""
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from ops.attack.objectives import Objective, evaluate_objective
+from ops.attack.apgd_search import Search, run_search
+from ops.attack.objectives import Objective
 from ops.attack.pgd import Found
 from ops.attack.projections import ascent_direction, per_image, project
 from ops.attack.threat import Threat
@@ -56,48 +57,30 @@ def shrinking_apgd(
 
 
 @dataclass
-class _Search:
-    """The examples that still stand, with all that the next step needs of them; every field is (M,) or (M, ...)."""
+class _SparseSearch(Search):
+    """L1-APGD of Croce and Hein 2021."""
 
-    places: torch.Tensor
-    centre: torch.Tensor
-    labels: torch.Tensor
-    x: torch.Tensor
-    gradient: torch.Tensor
-    best: torch.Tensor
-    best_value: torch.Tensor
-    best_gradient: torch.Tensor
     size: torch.Tensor
     share: torch.Tensor
+    """Of the pixel values, how many the next step moves."""
     moved: torch.Tensor
     """How many pixel values the best point moved at the last review."""
+    period: int
 
-    def only(self, kept: torch.Tensor) -> Self:
-        """Return the search for the examples in the mask `kept` (M,) bool."""
-        return replace(self, **{field.name: getattr(self, field.name)[kept] for field in fields(self)})
-
-    def step(self, threat: Threat) -> None:
+    def step(self, threat: Threat, number: int) -> None:
         """Take a projected step."""
         ahead = ascent_direction(self.gradient, threat, self.x, self.share)
         self.x = project(self.x + per_image(self.size, self.x) * ahead, self.centre, threat)
 
-    def record(self, value: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Note value (M,) and gradient (M, ...) at the new iterate, and the iterate if it is the best so far."""
-        self.gradient = gradient
-        better = value > self.best_value
-        self.best_value = torch.where(better, value, self.best_value)
-        self.best = torch.where(per_image(better, self.x), self.x, self.best)
-        self.best_gradient = torch.where(per_image(better, self.x), gradient, self.best_gradient)
-
-    def review(self, eps: float) -> None:
+    def review(self, threat: Threat, number: int) -> None:
         """Adapt sparsity and step size to the best point, and start again from it where it has become sparser."""
+        if number % self.period:
+            return
         moved = ((self.best - self.centre).abs() > DUST).flatten(1).sum(dim=1).float()
         sparser = moved < SPARSER * self.moved
         self.share = (moved / FEWER).floor() / self.x[0].numel()
-        self.size = torch.where(sparser, eps, (self.size / SHRINK).clamp_min(eps / SMALLEST))
-        back = per_image(sparser, self.x)
-        self.x = torch.where(back, self.best, self.x)
-        self.gradient = torch.where(back, self.best_gradient, self.gradient)
+        self.size = torch.where(sparser, threat.eps, (self.size / SHRINK).clamp_min(threat.eps / SMALLEST))
+        self.return_to_best(sparser)
         self.moved = moved
 
 
@@ -123,38 +106,15 @@ def sparse_apgd(
     rounding errors do not count as moved pixels, because otherwise two pixels never become one and a linear model does
     not meet its worst case.
     """
-    count, device = len(images), images.device
-    value, gradient, wrong = evaluate_objective(model, start, labels, objective)
-    wrong = wrong & stop
-    found = Found(start.clone(), value.clone(), wrong.clone())
-    state = _Search(
-        places=torch.arange(count, device=device),
-        centre=images,
-        labels=labels,
-        x=start,
-        gradient=gradient,
-        best=start,
-        best_value=value,
-        best_gradient=gradient,
-        size=torch.full((count,), threat.eps, device=device),
-        share=torch.full((count,), FIRST_SHARE, device=device),
-        moved=torch.full((count,), float(images[0].numel() if count else 1), device=device),
-    )
-    period = max(int(REVIEW_SHARE * steps), 1)
-    for step in range(1, steps + 1):
-        if wrong.any():
-            state, objective = state.only(~wrong), objective.only(~wrong)
-        if not len(state.places):
-            break
-        state.step(threat)
-        value, gradient, wrong = evaluate_objective(model, state.x, state.labels, objective)
-        wrong = wrong & stop
-        state.record(value, gradient)
-        places = state.places[wrong]
-        found.images[places], found.fooled[places] = state.x[wrong], True
-        if step % period == 0:
-            state.review(threat.eps)
-    standing = ~found.fooled[state.places]
-    found.images[state.places[standing]] = state.best[standing]
-    found.value[state.places] = state.best_value
-    return found
+
+    def begin(common: dict[str, Any]) -> Search:
+        value = common["value"]
+        return _SparseSearch(
+            **common,
+            size=torch.full_like(value, threat.eps),
+            share=torch.full_like(value, FIRST_SHARE),
+            moved=torch.full_like(value, float(images[0].numel() if len(images) else 1)),
+            period=max(int(REVIEW_SHARE * steps), 1),
+        )
+
+    return run_search(model, images, labels, threat, objective, steps, start, begin, stop)
