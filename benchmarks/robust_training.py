@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from benchmarks.robust_training_page import write_page
@@ -223,13 +224,26 @@ def train(run: Run) -> None:
     for folder in (scratch, out):
         folder.mkdir(parents=True, exist_ok=True)
     real, synthetic = folder_of(run.data), folder_of(run.synthetic) if run.synthetic else None
-    train_classifier(
-        run.recipe, run.name, real, synthetic, None, run.seed, out, scratch, STATE / "cache", pick_device(), Silent()
-    )
-    history = read_json(out / "history.json")
-    shutil.rmtree(scratch)
-    shutil.rmtree(out)
-    write_json(run.folder / "history.json", history)
+    with FileLock(run.folder / "lock"):  # children of a study that was killed go on for a while
+        if run.outcome is not None:
+            return
+        train_classifier(
+            run.recipe,
+            run.name,
+            real,
+            synthetic,
+            None,
+            run.seed,
+            out,
+            scratch,
+            STATE / "cache",
+            pick_device(),
+            Silent(),
+        )
+        history = read_json(out / "history.json")
+        shutil.rmtree(scratch)
+        shutil.rmtree(out)
+        write_json(run.folder / "history.json", history)
 
 
 def folder_of(name: str) -> Path:
