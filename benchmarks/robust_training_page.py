@@ -252,8 +252,9 @@ def _picture(found: Found) -> None:
     from matplotlib.figure import Figure
 
     parts = [part for part in DATASETS if any(p == part for p, _ in found.points)]
-    figure = Figure(figsize=(10, 3.2 * ((len(parts) + 1) // 2)))
-    panels = figure.subplots((len(parts) + 1) // 2, 2, squeeze=False).flatten()
+    rows = len(parts) // 2 + 1  # one panel more than parts
+    figure = Figure(figsize=(9, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, squeeze=False).flatten()
     for axes, part in zip(panels, parts, strict=False):
         for number, name in enumerate(name for p, name in found.points if p == part):
             for weights, style in (("averaged", "-"), ("live", ":")):
@@ -271,7 +272,27 @@ def _picture(found: Found) -> None:
         axes.title.set_fontsize(9)
         axes.legend(fontsize=7, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[len(parts) :]:
+    _alpha_panel(found, panels[len(parts)])
+    for axes in panels[len(parts) + 1 :]:
         axes.set_visible(False)
     panels[0].text(0.02, 0.02, "solid: averaged weights, dotted: live", transform=panels[0].transAxes, fontsize=7)
     save_figure(figure, RESULTS / "robust_training.png")
+
+
+def _alpha_panel(found: Found, axes: Any) -> None:
+    """Draw the last robust accuracy (averaged weights) against the share of real images, with intervals over seeds."""
+    names = [name for part, name in found.points if part == "generated"]
+    alphas = sorted((1.0 if name == "real" else float(name.rpartition(" ")[2]), name) for name in names)
+    if not alphas:
+        axes.set_visible(False)
+        return
+    spans = [
+        over_seeds([found.last("generated", name, seed) for seed in found.seeds("generated", name)])
+        for _, name in alphas
+    ]
+    x, middle = [alpha for alpha, _ in alphas], [value for value, _, _ in spans]
+    errors = [[value - low for value, low, _ in spans], [high - value for value, _, high in spans]]
+    axes.errorbar(x, middle, yerr=errors, fmt="o-", color=COLOURS[0], markersize=4, capsize=3, linewidth=1.4)
+    axes.set(xlabel="alpha: share of real images in a batch", ylabel="robust accuracy (test)")
+    axes.set_title("MNIST-5k, real and Gaussian samples: the alpha curve", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
