@@ -100,7 +100,8 @@ def subjects(count: int) -> dict[str, tuple[nn.Module, torch.Tensor, torch.Tenso
     if not all(folder.exists() for folder in (real, *folders.values())):
         raise AmalgamError("the store has no classifiers to attack", "run make demo first")
     images = choose(open_images(real, SPLIT, STATE / "cache"), SPLIT, count, seed=0)
-    x, y = images.batch(np.arange(len(images))), images.targets(np.arange(len(images)))
+    every = np.arange(len(images))
+    x, y = images.batch(every).contiguous(), images.targets(every)
     undefended, robust = (load_classifier(folders[n], torch.device("cpu"))[0] for n in ("scorer", "real"))
     found: dict[str, tuple[nn.Module, torch.Tensor, torch.Tensor]] = {}
     for name, model in (("undefended", undefended), ("robust", robust), ("masked", Rounded(undefended).eval())):
