@@ -14,6 +14,7 @@ from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import Sign, black_box_sign, probe_model
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import row, split_name
+from ops.evaluate.predicting import choose
 from ops.files import read_json, write_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -31,12 +32,12 @@ def probe_models(
     device: torch.device,
     monitor: Monitor,
 ) -> tuple[dict[str, list[Sign]], dict[str, dict[str, list[bool]]]]:
-    """Return for each model its signs, and which of the first `config.honesty.images` images survive at which radius.
+    """Return for each model its signs, and which of `config.honesty.images` images survive at which radius.
 
     `images` are those of the first split that is attacked, `predictions` their outcomes. Radii are multiples of eps, as
     text, or `unbounded`. A model that is in `scratch` is not probed again.
     """
-    few = images.subset(range(min(config.honesty.images, len(images))))
+    few = choose(images, config.attacked_splits()[0], config.honesty.images, config.seed)
     signs: dict[str, list[Sign]] = {}
     survivors: dict[str, dict[str, list[bool]]] = {}
     for done, name in enumerate(sorted(models), start=1):

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from ops.data.loading import open_images
 from ops.evaluate.config import HonestyConfig
 from ops.evaluate.honesty import Sign, black_box_sign, probe_model, warnings
+from ops.evaluate.predicting import choose
 from tests.ops.attack.test_attacks import L1, L2, LINF, batch, net
 from tests.ops.evaluate.test_evaluation import measure, models  # noqa: F401 (a fixture)
 
@@ -135,9 +137,12 @@ def test_the_evaluation_probes_every_model(models, shards, folders, recorder):  
     assert set(curve["n"]) == {16}
     assert len(curve) == len(models) * 6
     predictions = pq.read_table(out / "predictions.parquet").to_pandas()
+    (cache,) = folders("cache")
+    chosen = set(choose(open_images(shards, "test", cache), "test", 16, 0).table["id"])
     attacked = predictions[predictions["threat"] == "linf 4/255"].groupby(["model", "seed"])
     for key, mine in curve.groupby(["model", "seed"]):
-        few = attacked.get_group(key).head(16)
+        few = attacked.get_group(key)
+        few = few[few["id"].isin(chosen)]
         clean = mine[mine["metric"].str.contains("0 eps") & ~mine["metric"].str.contains(".5 eps", regex=False)]
         assert clean["value"].iloc[0] == few["clean"].mean()
         assert np.isclose(clean["value"].max(), mine["value"].max())
