@@ -42,7 +42,8 @@ def _multiplier(steep: torch.Tensor, reach: torch.Tensor, room: torch.Tensor, ga
     """
     tiny = torch.finfo(steep.dtype).tiny
     whole = steep * reach
-    found = gain / whole.sum(dim=1).clamp_min(tiny)
+    total = whole.sum(dim=1)
+    found = torch.where(total > 0, gain / total.clamp_min(tiny), 0)  # without a slope there is nowhere to go
     full = (steep * room).sum(dim=1)
     gain = torch.minimum(gain, full)
     for _ in range(NEWTON_STEPS):
