@@ -194,7 +194,11 @@ def test_all_dependencies_are_defined():
 
 
 def test_definitions_are_loadable():
-    dg.Definitions.validate_loadable(project().definitions)
+    """Dagster finds every resource and dependency; without the resource it says so."""
+    definitions = project().definitions
+    dg.Definitions.validate_loadable(definitions)
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="steps"):
+        dg.Definitions.validate_loadable(dg.Definitions(assets=definitions.assets))
 
 
 @pytest.mark.parametrize("value", [{"b": 1, "a": [1, 2]}, {"a": [1, 2], "b": 1}])
