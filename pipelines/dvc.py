@@ -1,17 +1,19 @@
 """DVC's view: `dvc.yaml` written from the asset graph, and the few DVC commands the pipeline needs."""
 
-import json
 import os
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ops.errors import AmalgamError
 from pipelines.lineage import Stage
-from pipelines.project import ROOT, tool
+from pipelines.project import ROOT
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 HEADER = "# Written from the asset graph by `python -m pipelines dvc`; a test says that it is current.\n"
 
@@ -38,23 +40,33 @@ def inside_dvc() -> bool:
     return "DVC_STAGE" in os.environ
 
 
-def run(*arguments: str) -> str:
-    """Run a DVC command in the project and return what it printed; raises AmalgamError with DVC's own message."""
-    done = subprocess.run(tool("dvc", *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        message = (done.stderr or done.stdout).strip()
-        raise AmalgamError(f"dvc {' '.join(arguments)} failed: {message}", "see the message; `dvc doctor` helps")
-    return done.stdout
+@contextmanager
+def _repo() -> Iterator["Repo"]:
+    """Open the project as DVC sees it; what DVC refuses becomes an AmalgamError with DVC's own message.
+
+    DVC runs in this process: a program of its own would spend a second of every step on its imports. It waits while
+    another process holds its lock.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(ROOT), _wait_for_lock=True) as repo:
+            yield repo
+    except DvcException as error:
+        raise AmalgamError(f"DVC failed: {error}", "see the message; `dvc doctor` helps") from error
 
 
 def commit(stage: Stage) -> None:
     """Tell DVC that the stage's output is what its inputs, code and parameters make (updates `dvc.lock`)."""
-    run("--wait-for-lock", "commit", "--quiet", "--force", stage.name)
+    with _repo() as repo:
+        repo.commit(stage.name, force=True)
 
 
 def changed_stages() -> set[str]:
     """Return the names of the stages that `dvc status` does not call up to date."""
-    return {name for name in json.loads(run("--wait-for-lock", "status", "--json")) if not name.endswith(".dvc")}
+    with _repo() as repo:
+        return {name for name in repo.status() if not name.endswith(".dvc")}
 
 
 def locked_outputs() -> dict[str, str]:
