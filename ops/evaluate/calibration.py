@@ -85,22 +85,24 @@ def _debiased(values: np.ndarray) -> np.ndarray:
     return np.sqrt(((kept * square).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)).clip(min=0))
 
 
-def draw_reliability(models: Mapping[str, Reliability], path: Path, title: str) -> None:
-    """Save accuracy against confidence, a line for each model, and the diagonal, on which a calibrated one would be."""
+def draw_reliability(panels: Mapping[str, Mapping[str, Reliability]], path: Path) -> None:
+    """Save accuracy against confidence, a line for each model, and the diagonal, on which a calibrated one would be.
+
+    `panels` has the diagrams by title, side by side, and by model.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
-    for number, (name, found) in enumerate(models.items()):
-        axes.plot(
-            found.confidence, found.accuracy, "-o", markersize=3, color=COLOURS[number % len(COLOURS)], label=name
-        )
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.set_xlabel("confidence", fontsize=8)
-    axes.set_ylabel("accuracy", fontsize=8)
-    axes.set_title(title, fontsize=10)
-    axes.tick_params(labelsize=8)
-    axes.legend(fontsize=7, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axes, (title, models) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
+        for number, (name, found) in enumerate(models.items()):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(found.confidence, found.accuracy, "-o", markersize=3, color=colour, label=name)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.set_xlabel("confidence", fontsize=8)
+        axes.set_ylabel("accuracy", fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7, frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)

@@ -35,6 +35,7 @@ class RobustnessConfig(Config):
         description="Images of each such split that are attacked, classes and groups as they come; clean accuracy is of all.",
     )
     batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
+    temperature_split: str = Field("validation", description="Split whose images set the temperature of each model.")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")
     honesty: HonestyConfig = HonestyConfig()
 

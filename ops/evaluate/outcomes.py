@@ -14,7 +14,8 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import NO_THREAT, split_name
-from ops.evaluate.predicting import batches, check_mode, logits_of, predict, probabilities
+from ops.evaluate.predicting import batches, check_mode, log_probabilities, logits_of, predict
+from ops.evaluate.temperature import scaled_probabilities
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
 
@@ -23,19 +24,28 @@ Report = Callable[[int], None]
 
 
 def classify_images(
-    model: nn.Module, name: str, images: ImageSet, split: str, config: RobustnessConfig, device: torch.device
+    model: nn.Module,
+    name: str,
+    images: ImageSet,
+    split: str,
+    config: RobustnessConfig,
+    device: torch.device,
+    temperature: float = 1.0,
 ) -> pd.DataFrame:
     """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says.
 
-    `confidence` is the probability that the model gives to its prediction.
+    `confidence` is the probability that the model gives to its prediction, `scaled_confidence` that at its `temperature`.
     """
     check_mode(model, name)
-    share = probabilities(model, name, images, config.batch, device)
-    predicted = share.argmax(axis=1)
+    found = log_probabilities(model, name, images, config.batch, device)
+    predicted = found.argmax(axis=1)
     right = predicted == images.labels
-    columns = dict.fromkeys(("clean", *config.attack_names(), "robust"), right)
-    found = pd.DataFrame({"predicted": predicted, "confidence": share.max(axis=1)} | columns)
-    return _outcomes(images, found, name, split, NO_THREAT)
+    sure = {
+        "confidence": np.exp(found.max(axis=1)),
+        "scaled_confidence": scaled_probabilities(found, temperature).max(axis=1),
+    }
+    columns = sure | dict.fromkeys(("clean", *config.attack_names(), "robust"), right)
+    return _outcomes(images, pd.DataFrame({"predicted": predicted} | columns), name, split, NO_THREAT)
 
 
 def attack_images(
@@ -62,7 +72,8 @@ def attack_images(
     standing = predicted == images.labels
     known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
     # confidence is that of images as they are
-    columns: dict[str, Any] = {"predicted": predicted, "confidence": np.nan, "clean": standing}
+    unsure = {"confidence": np.nan, "scaled_confidence": np.nan}
+    columns: dict[str, Any] = {"predicted": predicted, **unsure, "clean": standing}
     for number, attack in enumerate(config.attacks_in(threat.norm), start=1):
         todo = np.flatnonzero(standing)
         done, survived = known.get(attack.name, (0, standing.tolist()))

@@ -40,6 +40,14 @@ def predict(model: nn.Module, name: str, images: ImageSet, batch: int, device: t
 def probabilities(model: nn.Module, name: str, images: ImageSet, batch: int, device: torch.device) -> np.ndarray:
     """Return the probabilities (N, K) float64 that the model gives to the classes of every image.
 
+    Raises what `log_probabilities` raises.
+    """
+    return np.exp(log_probabilities(model, name, images, batch, device))
+
+
+def log_probabilities(model: nn.Module, name: str, images: ImageSet, batch: int, device: torch.device) -> np.ndarray:
+    """Return the logarithms (N, K) float64 of the probabilities that the model gives to the classes of every image.
+
     Raises AmalgamError for a model of another number of classes, and for logits that are no numbers.
     """
     parts = []
@@ -51,7 +59,7 @@ def probabilities(model: nn.Module, name: str, images: ImageSet, batch: int, dev
                 f"{name} tells {logits.shape[1]} classes apart, the dataset has {len(images.classes)}",
                 "evaluate it on the dataset that it was trained on",
             )
-        parts.append(logits.double().softmax(dim=1).cpu())
+        parts.append(logits.double().log_softmax(dim=1).cpu())
     return torch.cat(parts).numpy()
 
 

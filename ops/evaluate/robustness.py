@@ -21,8 +21,9 @@ from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
-from ops.evaluate.predicting import choose
+from ops.evaluate.predicting import check_mode, choose, log_probabilities
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
+from ops.evaluate.temperature import fit_temperature
 from ops.files import read_json, replacing, write_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -30,6 +31,11 @@ from ops.runtime import derive_seed
 from ops.summary import Summary
 
 UNION = "robust accuracy (union of threats)"
+CALIBRATION = {
+    "calibration error": "confidence",
+    "calibration error (temperature scaled)": "scaled_confidence",
+}
+"""Metric by the column of the predictions that it judges."""
 REPLICATES = 500
 """Of the bootstrap behind the interval of the calibration error."""
 
@@ -61,6 +67,7 @@ def measure_robustness(
     jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in met[split]]
     whole = {split: open_images(real, split, cache) for split in config.splits}
     sets = {split: choose(whole[split], split, config.images, config.seed) for split in config.attacked_splits()}
+    temperatures = _temperatures(config, models, real, scratch, cache, device)
     sizes = [
         len(sets[split]) * len(config.attack_names()) if threat else len(whole[split]) for _, split, threat in jobs
     ]
@@ -71,7 +78,7 @@ def measure_robustness(
         if not ledger.exists():
             model, _ = load_classifier(models[name], device)
             if threat is None:
-                table = classify_images(model, name, whole[split], split, config, device)
+                table = classify_images(model, name, whole[split], split, config, device, temperatures[name])
             else:
                 batches = ledger.with_suffix(".json")
                 table = attack_images(model, name, sets[split], split, threat, config, device, batches, report)
@@ -84,6 +91,7 @@ def measure_robustness(
         pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
+    write_json(out / "temperatures.json", temperatures)
     _pictures(predictions, config, models, sets, device, out)
     split = config.attacked_splits()[0]
     first = predictions[predictions["split"] == split]
@@ -101,8 +109,28 @@ def measure_robustness(
     return _summary(rows, config, len(doubts))
 
 
-def _confidences(outcomes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return outcomes["confidence"].to_numpy(), outcomes["clean"].to_numpy(bool)
+def _temperatures(
+    config: RobustnessConfig,
+    models: Mapping[str, Path],
+    real: Path,
+    scratch: Path,
+    cache: Path,
+    device: torch.device,
+) -> dict[str, float]:
+    """Return the temperature of every model, from all images of a split that it was not trained on."""
+    ledger = scratch / "temperatures.json"
+    found: dict[str, float] = read_json(ledger) if ledger.exists() else {}
+    images = open_images(real, config.temperature_split, cache)
+    for name in sorted(models.keys() - found.keys()):
+        model, _ = load_classifier(models[name], device)
+        check_mode(model, name)
+        found[name] = fit_temperature(log_probabilities(model, name, images, config.batch, device), images.labels)
+        write_json(ledger, found)
+    return found
+
+
+def _confidences(outcomes: pd.DataFrame, column: str = "confidence") -> tuple[np.ndarray, np.ndarray]:
+    return outcomes[column].to_numpy(), outcomes["clean"].to_numpy(bool)
 
 
 def _progress(monitor: Monitor, before: int, total: int, done: int) -> None:
@@ -120,8 +148,9 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
         one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
         seed_of_bootstrap = derive_seed(config.seed, "calibration", str(split))
-        error = debiased_calibration_error(*_confidences(one), REPLICATES, seed_of_bootstrap)
-        rows.append(row(name, dataset, str(split), "all", "calibration error", error, len(one)))
+        for metric, column in CALIBRATION.items():
+            error = debiased_calibration_error(*_confidences(one, column), REPLICATES, seed_of_bootstrap)
+            rows.append(row(name, dataset, str(split), "all", metric, error, len(one)))
         if split not in config.attacked_splits():
             continue
         for threat in map(str, config.threats):
@@ -184,11 +213,14 @@ def _pictures(
         "accuracy",
     )
     plain = predictions[(predictions["split"] == split) & (predictions["threat"] == NO_THREAT)]
-    diagrams = {
-        str(model).replace("classifier/", ""): reliability(*_confidences(part))
-        for model, part in plain.groupby("model")
+    panels = {
+        f"{split}, {title}, seeds together": {
+            str(model).replace("classifier/", ""): reliability(*_confidences(part, column))
+            for model, part in plain.groupby("model")
+        }
+        for title, column in (("as trained", "confidence"), ("temperature scaled", "scaled_confidence"))
     }
-    draw_reliability(diagrams, out / "pictures" / "reliability.png", f"{split}: reliability, seeds together")
+    draw_reliability(panels, out / "pictures" / "reliability.png")
     name = sorted(models)[0]
     turned = table[(table["model"] == split_name(name)[0]) & (table["seed"] == split_name(name)[1])]
     attack = config.attacks_in(threat.norm)[0]

@@ -23,9 +23,11 @@ from ops.evaluate.measurements import read_measurements, row, split_name, write_
 from ops.evaluate.outcomes import attack_images
 from ops.evaluate.predicting import choose, predict
 from ops.evaluate.robustness import measure_robustness
+from ops.evaluate.temperature import RANGE
+from ops.files import read_json
 from ops.models.build import build_classifier
 from ops.models.card import ModelCard
-from ops.models.checkpoint import save_classifier
+from ops.models.checkpoint import load_classifier, save_classifier
 from ops.models.config import Architecture
 from ops.report.claims import judge_claims
 from ops.report.config import Claim, ClaimsConfig
@@ -144,7 +146,8 @@ def test_only_splits_that_are_to_be_attacked_are(models, shards, folders, record
     rows, predictions = read_measurements(out), pq.read_table(out / "predictions.parquet").to_pandas()
     assert set(predictions.loc[predictions["threat"] != "none", "split"]) == {"test"}
     assert set(predictions.loc[predictions["threat"] == "none", "split"]) == {"validation", "test"}
-    assert set(rows.loc[rows["split"] == "validation", "metric"]) == {"clean accuracy", "calibration error"}
+    calibration = {"calibration error", "calibration error (temperature scaled)"}
+    assert set(rows.loc[rows["split"] == "validation", "metric"]) == {"clean accuracy", *calibration}
     (fair,) = folders("fairness-some")
     measure_fairness(FairnessConfig(attribute="tone", replicates=100), out, shards, fair, recorder)
     metrics = read_measurements(fair).groupby("split")["metric"].agg(set)
@@ -152,6 +155,27 @@ def test_only_splits_that_are_to_be_attacked_are(models, shards, folders, record
     assert len(metrics["test"]) == 9
     with pytest.raises(ValueError, match="attacked names near"):
         config(attacked=["near"])
+
+
+def test_temperature_is_fitted_on_other_images_and_changes_no_prediction(models, shards, folders, recorder):
+    """The confidences are softmax(logits / T), with the T under which the validation split is likeliest."""
+    out = measure(models, shards, folders, recorder, tag="temperature")
+    temperatures = read_json(out / "temperatures.json")
+    predictions = pq.read_table(out / "predictions.parquet").to_pandas()
+    validation, test = (open_images(shards, split, folders("cache")[0]) for split in ("validation", "test"))
+    for name, folder in models.items():
+        model, _ = load_classifier(folder, CPU)
+        with torch.no_grad():
+            known, asked = (model(images.batch(np.arange(len(images)))).double() for images in (validation, test))
+        targets = validation.targets(np.arange(len(validation)))
+        tried = np.clip(temperatures[name] * np.array([1, 0.9, 1.1]), *RANGE)  # no better than chance: at the end
+        best, *others = (float(nn.functional.cross_entropy(known / t, targets)) for t in tried)
+        assert best <= min(others) + 1e-7
+        plain = predictions[predictions["threat"] == "none"].set_index(["model", "seed"])
+        mine = plain.loc[split_name(name)]
+        scaled = (asked / temperatures[name]).softmax(dim=1)
+        assert mine["scaled_confidence"].to_numpy() == pytest.approx(scaled.amax(dim=1).numpy(), abs=1e-5)
+        assert mine["predicted"].tolist() == [test.classes[k] for k in scaled.argmax(dim=1)]
 
 
 def test_batch_size_and_order_of_models_do_not_matter(models, shards, folders, recorder):
