@@ -17,6 +17,7 @@ from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConf
 from ops.errors import AmalgamError
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
+from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
 from ops.report.config import ClaimsConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -128,7 +129,7 @@ def _check_names(params: Params, name: str) -> None:
         _ancestry(params, key, name)
     _check_scorer(params, name)
     measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"}
-    if params.corruptions.baseline not in measured | {None}:
+    if params.corruptions.baseline not in measured | {None, ALEXNET_NAME}:
         raise AmalgamError(
             f"{name}: corruptions.baseline is {params.corruptions.baseline!r}, which is not measured",
             f"use one of: {', '.join(sorted(measured))}",

@@ -2,9 +2,10 @@
 
 from typing import TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ops.config import Config
+from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.corruptions.tables import CORRUPTIONS, EXTRA, SEVERITIES, Table
 
 T = TypeVar("T", str, int)
@@ -33,7 +34,7 @@ class CorruptionsConfig(Config):
     baseline: str | None = Field(
         None,
         description="A measured model, such as classifier/real: mean corruption errors are then also given relative to "
-        "its errors (mCE).",
+        "its errors (mCE). With the files of ImageNet-C also alexnet: the published errors of AlexNet.",
     )
     published: str | None = Field(
         None,
@@ -73,6 +74,15 @@ class CorruptionsConfig(Config):
         if top != "data" or not below or any(part in ("", ".", "..") for part in below):
             raise ValueError(f"{folder!r} is no folder below data/; put the files there and write data/cifar-10-c")
         return folder
+
+    @model_validator(mode="after")
+    def _comparable(self) -> "CorruptionsConfig":
+        if self.baseline == ALEXNET_NAME and (self.published is None or sorted(self.severities) != list(SEVERITIES)):
+            raise ValueError(
+                "the baseline alexnet is of all five severities of ImageNet-C; name its files in `published` and all "
+                "severities, or take a measured model"
+            )
+        return self
 
     def pieces(self) -> list[tuple[str, int]]:
         """Return every corruption at every severity, in their order."""

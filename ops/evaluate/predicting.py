@@ -1,5 +1,7 @@
 """Which images are evaluated, and what a model says of them: what all evaluations share."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,8 +16,13 @@ def choose(images: ImageSet, split: str, count: int, seed: int) -> ImageSet:
 
     With one seed, fewer images are among more.
     """
-    rank = [derive_seed(seed, "evaluate", split, identity) for identity in images.table["id"]]
-    return images.subset(np.sort(np.argsort(rank, kind="stable")[:count]))
+    return images.subset(chosen_places(list(images.table["id"]), split, count, seed))
+
+
+def chosen_places(ids: Sequence[str], split: str, count: int, seed: int) -> np.ndarray:
+    """Return the places of at most `count` ids, those with the smallest seeded hash, in their order."""
+    rank = [derive_seed(seed, "evaluate", split, identity) for identity in ids]
+    return np.sort(np.argsort(rank, kind="stable")[:count])
 
 
 @torch.no_grad()

@@ -143,7 +143,7 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
     Robust accuracy is after all attacks of a threat; the union counts images that survive those of every threat.
     """
     rows = []
-    for (model, seed, split), table in predictions.groupby(["model", "seed", "split"]):
+    for (model, seed, split), table in predictions.groupby(["model", "seed", "split"], sort=False):
         name = f"{model}/seed-{seed}"
         one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))

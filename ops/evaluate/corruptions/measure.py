@@ -15,8 +15,9 @@ from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.images import Source, corrupt_images, piece_name, save_array
 from ops.evaluate.corruptions.pictures import draw_accuracies, draw_contact_sheet
-from ops.evaluate.corruptions.published import read_published
+from ops.evaluate.corruptions.published import IMAGENET_C, read_published
 from ops.evaluate.corruptions.rows import MEAN_ERROR, PLAIN_ACCURACY, corruption_rows, write_predictions
+from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.measurements import split_name, write_measurements
 from ops.evaluate.predicting import check_mode, predict
 from ops.files import read_json
@@ -45,12 +46,16 @@ def measure_corruptions(
     Raises AmalgamError for a baseline that is not measured, for logits that are no numbers, and for published files that
     are missing or do not fit the dataset.
     """
-    _check_baseline(config, models)
+    if config.baseline != ALEXNET_NAME:
+        _check_baseline(config, models)
     dataset = read_json(real / "dataset.json")
     if published is None:
         source = corrupt_images(config, real, cache, scratch, monitor)
     else:
         source = read_published(published, config, dataset["classes"], dataset["image_size"], scratch)
+        if config.baseline == ALEXNET_NAME and source.kind != IMAGENET_C:
+            message = f"corruptions.baseline is alexnet, but the files in {published.name} are those of {source.kind}"
+            raise AmalgamError(message, "take a measured model, or the files of ImageNet-C")
     predicted = _classify(models, source, config, scratch, device, monitor)
     write_predictions(out / "predictions.parquet", predicted, source)
     rows = corruption_rows(predicted, source, config, dataset["name"])

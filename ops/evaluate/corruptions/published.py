@@ -15,12 +15,15 @@ from ops.data.loading import ImageSet
 from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.images import Piece, Source, decoded_once
-from ops.runtime import derive_seed
+from ops.evaluate.predicting import chosen_places
 
 SPLIT = "published"
 
 CIFAR_COUNT = 10000
 """Images of the test split of CIFAR-10; severity s is at rows (s - 1) * 10000 and after."""
+
+IMAGENET_C = "ImageNet-C"
+"""The kind of that source."""
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -48,8 +51,9 @@ def read_published(folder: Path, config: CorruptionsConfig, classes: Sequence[st
 
 def _cifar(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int) -> Source:
     """Return images of CIFAR-10-C; only the chosen rows are read into memory."""
-    chosen = _choose([f"cifar-10-c-{number:05d}" for number in range(CIFAR_COUNT)], config)
-    table = pd.DataFrame({"id": [f"cifar-10-c-{number:05d}" for number in chosen], "split": SPLIT})
+    names = [f"cifar-10-c-{number:05d}" for number in range(CIFAR_COUNT)]
+    chosen = chosen_places(names, SPLIT, config.images, config.seed)
+    table = pd.DataFrame({"id": [names[number] for number in chosen], "split": SPLIT})
 
     def load(piece: Piece) -> ImageSet:
         pixels, found = open_cifar_c(folder, *piece, len(classes))
@@ -103,7 +107,7 @@ def open_cifar_c(root: Path, corruption: str, severity: int, classes: int) -> tu
 def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int, scratch: Path) -> Source:
     """Return images of ImageNet-C; the same files of every corruption and severity."""
     names = open_imagenet_c(folder, *config.pieces()[0], classes)
-    chosen = [names[number] for number in _choose(names, config)]
+    chosen = [names[number] for number in chosen_places(names, SPLIT, config.images, config.seed)]
     labels = np.array([list(classes).index(name.split("/")[0]) for name in chosen], np.int64)
     table = pd.DataFrame({"id": chosen, "split": SPLIT})
 
@@ -128,7 +132,7 @@ def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], s
     def load(piece: Piece) -> ImageSet:
         return decoded_once(named, piece, scratch, lambda: read(piece))
 
-    return Source(load(config.pieces()[0]), config.pieces(), load, "ImageNet-C")
+    return Source(load(config.pieces()[0]), config.pieces(), load, IMAGENET_C)
 
 
 def open_imagenet_c(root: Path, corruption: str, severity: int, classes: Sequence[str]) -> list[str]:
@@ -152,9 +156,3 @@ def open_imagenet_c(root: Path, corruption: str, severity: int, classes: Sequenc
     if not names:
         raise AmalgamError(f"{root.name}/{corruption}/{severity} holds no images", "unpack that archive again")
     return names
-
-
-def _choose(names: Sequence[str], config: CorruptionsConfig) -> np.ndarray:
-    """Return the places of at most `config.images` names, those with the smallest seeded hash, in their order."""
-    rank = [derive_seed(config.seed, "evaluate", SPLIT, name) for name in names]
-    return np.sort(np.argsort(rank, kind="stable")[: config.images])

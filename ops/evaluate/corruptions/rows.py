@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.images import PLAIN, Source
-from ops.evaluate.corruptions.score import mean_corruption_error
+from ops.evaluate.corruptions.score import ALEXNET, ALEXNET_NAME, mean_corruption_error
 from ops.evaluate.corruptions.tables import CORRUPTIONS
 from ops.evaluate.intervals import Interval, bootstrap, wilson
 from ops.evaluate.measurements import row, split_name
@@ -95,8 +95,11 @@ def _by_corruption(wrong: np.ndarray, source: Source, names: Sequence[str]) -> n
 def _baseline(wrong: Mapping[str, np.ndarray], source: Source, config: CorruptionsConfig) -> np.ndarray | None:
     """Return the baseline's errors (images, counted corruptions), seeds averaged.
 
-    None where there is no baseline, or it errs on no image under some corruption: nothing can be relative to that.
+    None where there is no baseline, or it errs on no image under some corruption: nothing can be relative to that. The
+    published errors of AlexNet are the same for every image.
     """
+    if config.baseline == ALEXNET_NAME:
+        return np.tile([ALEXNET[name] for name in counted(config)], (next(iter(wrong.values())).shape[1], 1))
     found = [
         _by_corruption(mine, source, counted(config))
         for model, mine in wrong.items()

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from ops.errors import AmalgamError
 from ops.evaluate.corruptions.tables import CORRUPTIONS
 
+ALEXNET_NAME = "alexnet"
+"""What a profile calls that baseline."""
+
 ALEXNET: Mapping[str, float] = dict(
     zip(
         CORRUPTIONS,

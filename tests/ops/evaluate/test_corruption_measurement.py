@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 import tarfile
 
 import numpy as np
@@ -76,6 +77,7 @@ def measure(shards, folders, monkeypatch, recorder_type):
         monkeypatch.setattr(module, "load_classifier", lambda model, device: (model.eval(), None))
         out, scratch, cache = folders(f"corruptions-{tag}", f"scratch-{tag}", "cache")
         monitor = monitor or recorder_type()
+        changes |= {"published": f"data/{published.name}"} if published else {}
         measure_corruptions(config(**changes), models, shards, out, scratch, cache, CPU, monitor, published)
         return out
 
@@ -359,6 +361,27 @@ def test_published_folders(measure, imagenet_c, monkeypatch):
     assert rows.loc["accuracy under fog (severity 5)", "value"] == 0.5
     assert rows.loc["mean corruption error (ImageNet-C)", "value"] == 0.25
     assert set(rows["n"]) == {12}
+
+
+def test_published_errors_of_alexnet_are_a_baseline(measure, imagenet_c, cifar_c):
+    """A model that is wrong on half of everything has the mean of 0.5 over AlexNet's error."""
+    for severity in (1, 3, 4):
+        shutil.copytree(imagenet_c / "fog" / "5", imagenet_c / "fog" / str(severity))
+    shutil.copytree(imagenet_c / "fog" / "5", imagenet_c / "fog" / "2", dirs_exist_ok=True)
+    settings = {
+        "models": {"m/seed-0": Threshold()},
+        "corruptions": ["fog"],
+        "severities": [1, 2, 3, 4, 5],
+        "images": 100,
+    }
+    rows = read_measurements(measure(published=imagenet_c, baseline="alexnet", **settings)).set_index("metric")
+    relative = rows.loc["mean corruption error (ImageNet-C, relative to alexnet)"]
+    assert relative["value"] == pytest.approx(0.5 / 0.819324)
+    assert relative["low"] < relative["value"] < relative["high"]
+    with pytest.raises(AmalgamError, match="those of CIFAR-10-C"):
+        measure("arrays", published=cifar_c, baseline="alexnet", **settings)
+    with pytest.raises(ValueError, match="all five severities"):
+        config(baseline="alexnet", published="data/imagenet-c", severities=[1, 2])
 
 
 def test_published_folders_that_do_not_fit(measure, imagenet_c):
