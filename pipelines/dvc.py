@@ -1,5 +1,6 @@
 """DVC's view: `dvc.yaml` written from the asset graph, and the few DVC commands the pipeline needs."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ def _repo() -> Iterator["Repo"]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what `--quiet` does, progress bars included
     try:
         with Repo(str(ROOT), _wait_for_lock=True) as repo:
             yield repo
