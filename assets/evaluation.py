@@ -73,6 +73,37 @@ def corruptions_asset(models: Sequence[dg.AssetKey], published: str | None) -> d
     return corruptions
 
 
+def model_card_asset(
+    models: Sequence[dg.AssetKey], evaluations: Sequence[dg.AssetKey], sources: Sequence[str]
+) -> dg.AssetsDefinition:
+    """Return the asset `model_card`: a card for every one of `models`, with the figures of `evaluations`.
+
+    `sources` are the stages or folders of synthetic images that some model was trained on.
+    """
+
+    @dg.asset(
+        group_name="evaluation",
+        deps=["real_shards", *models, *evaluations, *(dg.AssetKey(source.split("/")) for source in sources)],
+        kinds={"markdown"},
+        metadata=op("ops.report.cards"),
+    )
+    def model_card(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """What every model is, what it was trained on, how it was measured, and what to mind."""
+        from ops.report.cards import write_model_cards
+        from ops.report.config import ModelCardConfig
+
+        with steps.begin(context) as step:
+            folders = step.parents()
+            measured = {name: folders.pop(name) for name in ("/".join(key.path) for key in evaluations)}
+            mixed = {source: step.parent(source) for source in sources}
+            trained = {name: path for name, path in folders.items() if name not in {"real_shards", *mixed}}
+            config = step.config(ModelCardConfig)
+            summary = write_model_cards(config, trained, measured, mixed, folders["real_shards"], step.out, step)
+            return step.finish(summary)
+
+    return model_card
+
+
 @dg.asset(
     group_name="evaluation",
     deps=["robustness", "real_shards"],

@@ -8,7 +8,7 @@ Figure = int | float | str
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures and small tables about one artefact.
+    """Figures, small tables and texts about one artefact.
 
     Figures become metadata of the materialisation (numbers are drawn as time series in the Dagster UI) and, for
     training steps, final metrics in MLflow. Pictures are not listed here: every PNG in the `pictures` folder of the
@@ -17,3 +17,5 @@ class Summary:
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Mapping[str, Figure]]] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Markdown by name."""

@@ -41,10 +41,16 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *classifiers.classifier_assets("classifier", params.classifier.recipes, seeds, group="classifiers"),
         *classifiers.classifier_assets("ingredient", params.ingredient.recipes, seeds, group="soups"),
     ]
+    mixed_in = sorted({recipe.mix.source for recipe in recipes if recipe.uses_synthetic})
     soup = soups.soup_asset(params.soup.ingredients, seeds)
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
+    measured = [
+        evaluation.robustness_asset([*compared, soup.key]),
+        evaluation.corruptions_asset([*compared, soup.key], published),
+        evaluation.fairness,
+    ]
     upstream = [
         *raw.raw_assets(params.raw_images.dataset),
         *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
@@ -57,10 +63,9 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         synthetic.filtered_synthetic_asset(scorer),
         *trained,
         soup,
-        evaluation.robustness_asset([*compared, soup.key]),
         *evaluation.published_corruptions(published),
-        evaluation.corruptions_asset([*compared, soup.key], published),
-        evaluation.fairness,
+        *measured,
+        evaluation.model_card_asset([*compared, soup.key], [asset.key for asset in measured], mixed_in),
         reports.claims,
         reports.training_study_asset(compared),
     ]

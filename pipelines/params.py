@@ -19,7 +19,7 @@ from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
-from ops.report.config import ClaimsConfig, ReportConfig, TrainingStudyConfig
+from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
 from ops.soup.config import SoupConfig
 from ops.train.recipe import Recipe
@@ -62,6 +62,7 @@ class Params(Config):
     robustness: RobustnessConfig
     corruptions: CorruptionsConfig
     fairness: FairnessConfig
+    model_card: ModelCardConfig
     claims: ClaimsConfig
     training_study: TrainingStudyConfig
     report: ReportConfig

@@ -26,10 +26,11 @@ def result(
     run: "TrackingRun | None",
     checks: list[dg.AssetCheckResult] | None,
 ) -> dg.MaterializeResult:
-    """Return the materialisation of `folder`: figures, tables, pictures, hash, time and where to find it."""
+    """Return the materialisation of `folder`: figures, tables, texts, pictures, hash, time and where to find it."""
     shown = folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else str(folder)
     metadata: dict[str, Any] = dict(summary.figures)
     metadata |= {name: dg.MetadataValue.md(table(rows)) for name, rows in summary.tables.items() if rows}
+    metadata |= {name: dg.MetadataValue.md(text) for name, text in summary.texts.items()}
     metadata |= {path.stem: picture(path) for path in sorted((folder / "pictures").glob("*.png"))}
     metadata |= {
         "folder": dg.MetadataValue.path(shown),

@@ -30,6 +30,17 @@ class ClaimsConfig(Config):
     seed: int = Field(0, description="Seed of the bootstrap.")
 
 
+class ModelCardConfig(Config):
+    """What no measurement can say of the models."""
+
+    developers: str = Field(description="Who answers for the models.")
+    contact: str = Field(description="Where to ask.")
+    licence: str = Field(description="Licence of the weights, as the Hugging Face Hub names it (apache-2.0, other).")
+    intended_use: str = Field(description="What the models are for.")
+    out_of_scope: str = Field(description="What they must not be used for.")
+    considerations: str = Field(description="Whom their mistakes may harm, and what was done about it.")
+
+
 class ReportConfig(Config):
     """The page."""
 

@@ -1,0 +1,134 @@
+"""Model cards: what the Hugging Face Hub reads in them, whose data they name, and what they warn of."""
+
+import hashlib
+
+import pandas as pd
+import pytest
+from huggingface_hub import ModelCard as HubCard
+from safetensors.torch import load_file
+
+from ops.errors import AmalgamError
+from ops.evaluate.measurements import row, write_measurements
+from ops.files import read_json, write_json
+from ops.models.build import build_classifier
+from ops.models.card import ModelCard
+from ops.models.checkpoint import save_classifier
+from ops.models.config import Architecture
+from ops.report.card_figures import caveats, headline
+from ops.report.cards import synthetic_sources, write_model_cards
+from ops.report.config import ModelCardConfig
+
+CONFIG = ModelCardConfig(
+    developers="D | E", contact="a@b", licence="apache-2.0", intended_use="Tests.", out_of_scope="Else.",
+    considerations="None.",
+)  # fmt: skip
+RECIPES = {
+    "classifier/real": {"description": "Real images.", "mix": {"real_fraction": 1.0, "source": "filtered_synthetic"}},
+    "classifier/mixed": {"description": "Both.", "mix": {"real_fraction": 0.5, "source": "filtered_synthetic"}},
+    "soup": {"soup": {"ingredients": ["classifier/real", "classifier/mixed"]}},
+}
+
+
+@pytest.fixture
+def lineage(tmp_path, shards):
+    """Return arguments of `write_model_cards`: three models of two seeds and two evaluations of them."""
+    models = {}
+    architecture = Architecture(widths=[4, 8], blocks=[1, 1])
+    for name, recipe in RECIPES.items():
+        for seed in (0, 1):
+            models[f"{name}/seed-{seed}"] = tmp_path / name / f"seed-{seed}"
+            card = ModelCard(
+                name=name, architecture=architecture, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3,
+                std=[0.25] * 3, seed=seed, ancestor="", recipe=recipe,
+            )  # fmt: skip
+            save_classifier(
+                models[f"{name}/seed-{seed}"], build_classifier(architecture, 2, [0.5] * 3, [0.25] * 3, seed), card
+            )
+    rows, groups = [], []
+    for name in models:
+        value = 0.5 + 0.1 * int(name[-1])
+        rows.append(row(name, "shapes", "test", "all", "clean accuracy", (value, value - 0.1, value + 0.1), 48))
+        rows.append(row(name, "shapes", "test", "all", "accuracy after pgd (linf 4/255)", (0.2, 0.1, 0.3), 40))
+        rows.append(row(name, "shapes", "test", "all", "robust accuracy (linf 4/255)", (0.2, 0.1, 0.3), 40))
+        groups += [row(name, "shapes", "test", f"tone={t}", "accuracy", (0.4, 0.3, 0.5), 12) for t in "01"]
+        groups.append(row(name, "shapes", "test", f"tone={name[-1]}", "worst-group accuracy", (0.4, 0.3, 0.5), 12))
+    evaluations = {"robustness": tmp_path / "robustness", "fairness": tmp_path / "fairness"}
+    for path, made in zip(evaluations.values(), (rows, groups), strict=True):
+        path.mkdir()
+        write_measurements(path / "measurements.parquet", made)
+    doubt = "classifier/real/seed-1: images without a gradient 0.5 (limit 0): a bad sign"
+    write_json(evaluations["robustness"] / "honesty.json", {"warnings": [doubt], "signs": {}})
+    return models, evaluations, {"filtered_synthetic": shards}, shards
+
+
+def write(lineage, out, recorder):
+    out.mkdir()
+    return write_model_cards(CONFIG, *lineage, out, recorder)
+
+
+def test_the_hub_reads_the_measurements(lineage, tmp_path, recorder):
+    """Results in the card's metadata are the means over the seeds; what the card says is what the folders say."""
+    summary = write(lineage, tmp_path / "cards", recorder)
+    card = HubCard.load(tmp_path / "cards" / "classifier" / "mixed" / "README.md")
+    assert card.data.license == "apache-2.0"
+    found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found == {
+        ("test", "clean accuracy"): 0.55,
+        ("test", "robust accuracy (linf 4/255)"): 0.2,
+        ("test", "worst-group accuracy"): 0.4,
+    }
+    assert "| test | clean accuracy | 0.550 [0.450, 0.650] | 48 | 0.500, 0.600 |" in card.text
+    assert "| test | worst-group accuracy (by tone) |" in card.text, "seeds whose worst groups differ are one line"
+    assert "D \\| E" in card.text
+    facts = read_json(tmp_path / "cards" / "classifier" / "mixed" / "card.json")
+    weights = lineage[0]["classifier/mixed/seed-1"] / "model.safetensors"
+    assert facts["weights"]["1"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    trained = [v.numel() for k, v in load_file(weights).items() if "running" not in k and "num_batches" not in k]
+    assert facts["parameters"] == sum(trained) - 6, "mean and standard deviation of the pixels are not trained"
+    assert list(summary.texts) == sorted(RECIPES)
+
+
+def test_data_are_those_of_all_ancestors(lineage, tmp_path, recorder):
+    write(lineage, tmp_path / "cards", recorder)
+    used = {name: set(read_json(tmp_path / "cards" / name / "card.json")["trained on"]) for name in RECIPES}
+    assert used == {
+        "classifier/real": {"real_shards"},
+        "classifier/mixed": {"real_shards", "filtered_synthetic"},
+        "soup": {"real_shards", "filtered_synthetic"},
+    }
+    tuned = {"ingredient/l2": {"initialisation": "mixed", "mix": {"real_fraction": 1.0}}, **RECIPES}
+    assert synthetic_sources("ingredient/l2", tuned) == {"filtered_synthetic"}
+    assert synthetic_sources("ingredient/l2", {"ingredient/l2": tuned["ingredient/l2"]}) == set()
+
+
+def test_caveats(lineage, tmp_path, recorder):
+    write(lineage, tmp_path / "cards", recorder)
+    notes = {name: read_json(tmp_path / "cards" / name / "card.json")["caveats"] for name in RECIPES}
+    assert any("images without a gradient" in note for note in notes["classifier/real"])
+    assert not any("gradient" in note for note in notes["classifier/mixed"])
+    assert any("under pgd. AutoAttack also has apgd-ce, apgd-t, fab-t, square" in note for note in notes["soup"])
+    assert any("smallest sample is 12 images" in note for note in notes["soup"])
+    full = pd.DataFrame(
+        [
+            row("m/seed-0", "x", "test", "all", f"accuracy after {a} (linf 8/255)", (0.1, 0.1, 0.1), 9)
+            for a in ("apgd-ce", "apgd-t", "fab-t", "square")
+        ]
+        + [row("m/seed-0", "x", "test", "all", "robust accuracy (linf 8/255)", (0.1, 0.1, 0.1), 9)]
+    ).assign(stage="robustness")
+    (figure,) = headline(full)
+    assert figure.metric == "robust accuracy (linf 8/255)"
+    assert not any("AutoAttack" in note for note in caveats([figure], full, []))
+
+
+def test_same_inputs_same_bytes_and_no_paths(lineage, tmp_path, recorder):
+    for name in ("one", "two"):
+        write(lineage, tmp_path / name, recorder)
+    for path in sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file()):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        assert str(tmp_path) not in path.read_text()
+
+
+def test_a_model_that_nobody_measured_is_refused(lineage, tmp_path, recorder):
+    models = {**lineage[0], "classifier/new/seed-0": lineage[0]["soup/seed-0"]}
+    with pytest.raises(AmalgamError, match="no evaluation measured classifier/new"):
+        write((models, *lineage[1:]), tmp_path / "cards", recorder)
