@@ -61,6 +61,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *evaluation.published_corruptions(published),
         evaluation.corruptions_asset([*compared, soup.key], published),
         evaluation.fairness,
+        evaluation.comparisons,
         reports.claims,
         reports.training_study_asset(compared),
     ]

@@ -120,7 +120,7 @@ def test_a_gap_with_seeds_as_a_random_effect():
             return np.stack([gap(v[..., s]) for s in range(seeds)], axis=1)
 
         found = by_seed(values[None])[0]
-        replicates = resampled(lambda v: by_seed(v).mean(axis=1), values, groups, 200, trial)  # noqa: B023
+        replicates = resampled(lambda v: by_seed(v).mean(axis=1), values, groups, 200, trial)
         effect = statistic_effect(found.mean(), found, replicates, 100)
         hits += effect.low <= 0.5 <= effect.high
         low, high = np.percentile(replicates, [2.5, 97.5])
