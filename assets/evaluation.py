@@ -119,3 +119,19 @@ def fairness(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) 
         config = step.config(FairnessConfig)
         summary = measure_fairness(config, step.parent("robustness"), step.parent("real_shards"), step.out, step)
         return step.finish(summary)
+
+
+@dg.asset(
+    group_name="evaluation",
+    deps=["robustness"],
+    kinds={"parquet"},
+    metadata=op("ops.evaluate.comparisons"),
+)
+def comparisons(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+    """Which models differ by more than chance: every pair on the same images, with tests and intervals."""
+    from ops.evaluate.comparison_config import ComparisonsConfig
+    from ops.evaluate.comparisons import compare_models
+
+    with steps.begin(context) as step:
+        config = step.config(ComparisonsConfig)
+        return step.finish(compare_models(config, step.parent("robustness"), step.out, step))

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.results import ROOT, interval, table, verdict_lines, write_result
+from ops.report.comparisons import comparison_table
 
 COMMAND = "python -m benchmarks.demo"
 READ = """
@@ -73,9 +74,11 @@ def measure(folder: Path) -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    rows = [row for name in ("robustness", "corruptions", "fairness") for row in read_rows(folder / "store" / name)]
+    names = ("robustness", "corruptions", "fairness", "comparisons")
+    rows = [row for name in names for row in read_rows(folder / "store" / name)]
+    compared = comparison_table({"comparisons": folder / "store" / "comparisons"})
     verdicts = json.loads((folder / "store" / "claims" / "claims.json").read_text(encoding="utf-8"))
-    page = render(figures, stages, pd.DataFrame(rows), verdicts)
+    page = render(figures, stages, pd.DataFrame(rows), compared, verdicts)
     write_result("demo", COMMAND, "default", rows, verdicts, page, figures=figures, stages=stages)
     print(page)
 
@@ -93,13 +96,17 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def render(
-    figures: dict[str, Any], stages: list[dict[str, Any]], rows: pd.DataFrame, verdicts: list[dict[str, Any]]
+    figures: dict[str, Any],
+    stages: list[dict[str, Any]],
+    rows: pd.DataFrame,
+    compared: dict[str, Any],
+    verdicts: list[dict[str, Any]],
 ) -> str:
     """Return the page."""
     minutes = f"{figures['install (s)'] / 60:.1f} min installation, {figures['demo (s)'] / 60:.1f} min lineage"
     wide = rows[~rows["metric"].str.startswith("accuracy after")]
     accuracy = wide[(wide["group"] == "all") & wide["metric"].str.contains("clean|robust accuracy \\(")]
-    accuracy = accuracy[~accuracy["metric"].str.contains("gap|worst")]
+    accuracy = accuracy[~accuracy["metric"].str.contains("gap|worst|difference")]
     gaps = rows[rows["metric"].isin(["accuracy gap", "worst-group accuracy"])]
     corruptions = rows[rows["metric"].isin(["accuracy without corruption", "mean corruption error (C-style)"])]
     return "\n".join(
@@ -149,14 +156,31 @@ def render(
             "",
             pivot(gaps),
             "",
+            "## Comparisons",
+            "",
+            "Differences between models on the same images in points, with 95 % intervals over images and training seeds; "
+            "* significant at 5 % after Holm's correction for all pairs of a column. Two seeds make wide intervals.",
+            "",
+            comparison_lines(compared),
+            "",
             "## Claims",
             "",
-            "Paired bootstrap over images; the intervals are for these training seeds. At this scale most differences are "
-            "within the noise, and the page says so.",
+            "Intervals are over images and training seeds, as a paper claims something of a method and not of some weights. "
+            "At this scale most differences are within the noise, and the page says so.",
             "",
             verdict_lines(verdicts),
         ]
     )
+
+
+def comparison_lines(compared: dict[str, Any]) -> str:
+    """Return the table of `ops.report.comparisons` in Markdown."""
+    header = ["models", *[f"{column['split']}: {column['measure']}" for column in compared["columns"]]]
+    lines = []
+    for line in compared["lines"]:
+        cells = [f"{cell['text']} *" if cell["significant"] else cell["text"] for cell in line["cells"]]
+        lines.append([f"{line['model']} \N{MINUS SIGN} {line['than']}", *cells])
+    return table(header, lines)
 
 
 def pivot(rows: pd.DataFrame) -> str:

@@ -66,6 +66,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *evaluation.published_corruptions(published),
         *measured,
         evaluation.model_card_asset([*compared, soup.key], [asset.key for asset in measured], mixed_in),
+        evaluation.comparisons,
         reports.claims,
         reports.training_study_asset(compared),
     ]

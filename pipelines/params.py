@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from ops.config import Config
 from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConfig, RealShardsConfig
 from ops.errors import AmalgamError
+from ops.evaluate.comparison_config import ComparisonsConfig
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
@@ -62,6 +63,7 @@ class Params(Config):
     robustness: RobustnessConfig
     corruptions: CorruptionsConfig
     fairness: FairnessConfig
+    comparisons: ComparisonsConfig
     model_card: ModelCardConfig
     claims: ClaimsConfig
     training_study: TrainingStudyConfig
@@ -130,11 +132,16 @@ def _check_names(params: Params, name: str) -> None:
         _ancestry(params, key, name)
     _check_scorer(params, name)
     measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"}
-    if params.corruptions.baseline not in measured | {None, ALEXNET_NAME}:
-        raise AmalgamError(
-            f"{name}: corruptions.baseline is {params.corruptions.baseline!r}, which is not measured",
-            f"use one of: {', '.join(sorted(measured))}",
-        )
+    baseline = params.corruptions.baseline
+    named = {
+        "corruptions.baseline": None if baseline == ALEXNET_NAME else baseline,
+        "comparisons.reference": params.comparisons.reference,
+    }
+    for key, model in named.items():
+        if model not in measured | {None}:
+            raise AmalgamError(
+                f"{name}: {key} is {model!r}, which is not measured", f"use one of: {', '.join(sorted(measured))}"
+            )
     for model in params.soup.ingredients:
         if model not in trained:
             raise AmalgamError(

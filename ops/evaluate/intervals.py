@@ -20,24 +20,31 @@ def wilson(successes: int, count: int) -> Interval:
 def bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray, strata: np.ndarray, replicates: int, seed: int
 ) -> Interval:
-    """Return a statistic of `values` (N, ...) with its percentile bootstrap interval.
+    """Return a statistic of `values` (N, ...) with its percentile bootstrap interval; see `resampled`."""
+    estimate = float(statistic(values[None])[0])
+    low, high = np.nanpercentile(resampled(statistic, values, strata, replicates, seed), [2.5, 97.5])
+    return estimate, float(low), float(high)
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray, strata: np.ndarray, replicates: int, seed: int
+) -> np.ndarray:
+    """Return a statistic of `values` (N, ...) in bootstrap samples (replicates,).
 
     Rows are resampled within each stratum (N,), so that group sizes stay; `statistic` maps resampled rows (R, N, ...) to
     (R,). Rows are whole images: what several models or seeds do on one image stays together (a paired bootstrap).
     """
     rng = np.random.default_rng(seed)
-    estimate = float(statistic(values[None])[0])
     members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     order = np.concatenate(members)
     found = []
     for start in range(0, replicates, 200):
         count = min(200, replicates - start)
         draws = [m[rng.integers(0, len(m), (count, len(m)))] for m in members]
-        resampled = np.empty((count, len(values)), np.int64)
-        resampled[:, order] = np.concatenate(draws, axis=1)
-        found.append(statistic(values[resampled]))
-    low, high = np.nanpercentile(np.concatenate(found), [2.5, 97.5])
-    return estimate, float(low), float(high)
+        rows = np.empty((count, len(values)), np.int64)
+        rows[:, order] = np.concatenate(draws, axis=1)
+        found.append(statistic(values[rows]))
+    return np.concatenate(found)
 
 
 def group_gap(groups: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -30,6 +30,9 @@ SCHEMA = pa.schema(
 NO_THREAT = "none"
 """The threat of outcomes on unperturbed images: these are all images of a split, while attacks meet a sample."""
 
+UNION = "robust accuracy (union of threats)"
+"""The metric that counts images which survive every attack under every threat."""
+
 
 def row(
     model: str, dataset: str, split: str, group: str, metric: str, interval: Sequence[float], n: int

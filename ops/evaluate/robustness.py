@@ -19,7 +19,7 @@ from ops.evaluate.calibration import debiased_calibration_error, draw_reliabilit
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import wilson
-from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
+from ops.evaluate.measurements import NO_THREAT, UNION, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
 from ops.evaluate.predicting import check_mode, choose, log_probabilities
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
@@ -30,7 +30,6 @@ from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.summary import Summary
 
-UNION = "robust accuracy (union of threats)"
 CALIBRATION = {
     "calibration error": "confidence",
     "calibration error (temperature scaled)": "scaled_confidence",

@@ -8,8 +8,10 @@ import pandas as pd
 
 from ops.errors import AmalgamError
 from ops.evaluate.fairness import read_predictions
-from ops.evaluate.intervals import bootstrap, group_gap
+from ops.evaluate.intervals import Interval, group_gap, resampled
 from ops.evaluate.measurements import NO_THREAT, write_measurements
+from ops.evaluate.pairing import outcomes_by_image, paired
+from ops.evaluate.significance import Effect, bootstrap_mean, mean_effect, statistic_effect
 from ops.files import write_json
 from ops.progress import Monitor
 from ops.report.config import Claim, ClaimsConfig
@@ -20,10 +22,12 @@ from ops.summary import Summary
 def judge_claims(config: ClaimsConfig, robustness: Path, fairness: Path, out: Path, monitor: Monitor) -> Summary:
     """Write `claims.json`: one verdict for each claim, from the outcomes of single images.
 
-    The effect is oriented so that a positive number is what the paper claims. Its interval is a paired bootstrap over
-    images: both models and all seeds on one image are resampled together, so that it holds for these training seeds and
-    new images; with few seeds, variation between seeds is not in it (`effect by seed` shows it). `holds` is true if the
-    interval is above 0, false if it is below, and null where this scale cannot tell.
+    The effect is oriented so that a positive number is what the paper claims. A paper claims something of a method, not
+    of some weights; therefore `low` to `high` is a 95 % interval over new images and new training seeds
+    (`ops.evaluate.significance`), the more cautious the fewer seeds there are. With a single seed it is over images only,
+    and `counted` says so. `low over images` to `high over images` is the paired bootstrap for the weights at hand, in
+    which models and seeds on one image stay together. `holds` is true if `low` is above 0, false if `high` is below, and
+    null where this scale cannot tell.
     """
     table = read_predictions(robustness, config.attribute)
     verdicts, rows = [], []
@@ -74,52 +78,66 @@ def judge(config: ClaimsConfig, claim: Claim, table: pd.DataFrame) -> dict[str, 
             raise AmalgamError(
                 f"the claim {claim.claim!r} names {model!r}, which was not evaluated", f"use one of: {known}"
             )
-    outcomes, groups = _outcomes(claim, mine)
-    effects = outcomes[:, 0] - outcomes[:, 1]  # (images, seeds)
-    seed = derive_seed(config.seed, claim.claim)
-    if claim.measure == "gap":
-        gap = group_gap(groups)
-
-        def statistic(values: np.ndarray) -> np.ndarray:
-            seeds = range(values.shape[3])
-            return np.mean([gap(values[:, :, 1, s]) - gap(values[:, :, 0, s]) for s in seeds], axis=0)
-
-        by_seed = [
-            float(gap(outcomes[None, :, 1, s])[0] - gap(outcomes[None, :, 0, s])[0]) for s in range(outcomes.shape[2])
-        ]
-        effect, low, high = bootstrap(statistic, outcomes, groups, config.replicates, seed)
-    else:
-        by_seed = [float(v) for v in effects.mean(axis=0)]
-        strata = np.zeros(len(effects), np.int64)
-        effect, low, high = bootstrap(lambda v: v.mean(axis=(1, 2)), effects, strata, config.replicates, seed)
-    low, high = min(low, effect), max(high, effect)
-    holds = True if low > 0 else False if high < 0 else None
+    outcomes, groups, seeds = _outcomes(claim, mine)
+    effect, by_seed, over_images = (_gap if claim.measure == "gap" else _mean)(config, claim, outcomes, groups)
+    low, high = max(effect.low, -1.0), min(effect.high, 1.0)  # shares and gaps differ by no more than 1
     return {
         **{name: getattr(claim, name) for name in ("claim", "source", "paper_effect", "measure", "splits")},
         "comparison": f"{claim.better} against {claim.than}",
-        "effect": effect,
+        "effect": effect.effect,
         "low": low,
         "high": high,
-        "effect by seed": by_seed,
-        "seeds": len(by_seed),
+        "counted": effect.counted,
+        "p": effect.p,
+        "low over images": over_images[1],
+        "high over images": over_images[2],
+        "effect by seed": [float(value) for value in by_seed],
+        "seeds": len(seeds),
         "n": len(outcomes),
-        "holds": holds,
+        "holds": True if low > 0 else False if high < 0 else None,
     }
 
 
-def _outcomes(claim: Claim, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return outcomes (images, 2 models, seeds) of the claim's measure, and the group of each image."""
+Judged = tuple[Effect, np.ndarray, Interval]
+"""The effect with its interval over images and seeds, the effect of each seed, and the interval over images only."""
+
+
+def _mean(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.ndarray) -> Judged:
+    """Judge a difference of accuracies of outcomes (images, 2 models, seeds)."""
+    differences = outcomes[:, 0] - outcomes[:, 1]
+    over_images = bootstrap_mean(differences, config.replicates, derive_seed(config.seed, claim.claim))
+    return mean_effect(differences), differences.mean(axis=0), over_images
+
+
+def _gap(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.ndarray) -> Judged:
+    """Judge a difference of gaps between groups, of outcomes (images, 2 models, seeds)."""
+    gap = group_gap(groups)
+
+    def by_seed(values: np.ndarray) -> np.ndarray:
+        """Return the differences (R, seeds) of outcomes (R, images, 2 models, seeds); a smaller gap is better."""
+        seeds = range(values.shape[3])
+        return np.stack([gap(values[:, :, 1, s]) - gap(values[:, :, 0, s]) for s in seeds], axis=1)
+
+    seed = derive_seed(config.seed, claim.claim)
+    replicates = resampled(lambda v: by_seed(v).mean(axis=1), outcomes, groups, config.replicates, seed)
+    found = by_seed(outcomes[None])[0]
+    effect = statistic_effect(float(found.mean()), found, replicates, len(outcomes))
+    low, high = np.percentile(replicates, [2.5, 97.5])
+    return effect, found, (effect.effect, min(float(low), effect.effect), max(float(high), effect.effect))
+
+
+def _outcomes(claim: Claim, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return outcomes (images, 2 models, seeds) of the claim's measure, the group of each image, and the seeds."""
     threats = [threat for threat in dict.fromkeys(table["threat"]) if threat != NO_THREAT]
     wanted = {"clean": [NO_THREAT], "gap": [NO_THREAT], "robust": threats[:1], "worst_threat": threats}
-    table = table[table["threat"].isin(wanted[claim.measure])]
-    parts = []
-    for model in (claim.better, claim.than):
-        one = table[table["model"] == model]
-        parts.append(one.groupby(["split", "id", "seed"])["robust"].min().unstack("seed"))
-    better, than = parts
-    if not (better.index.equals(than.index) and better.columns.equals(than.columns)):
+    table = table[table["threat"].isin(wanted[claim.measure]) & table["model"].isin([claim.better, claim.than])]
+    missing = [split for split in claim.splits if split not in set(table["split"])]
+    if missing:
         raise AmalgamError(
-            f"{claim.better} and {claim.than} were not evaluated on the same images and seeds", "run robustness again"
+            f"the claim {claim.claim!r} is about {claim.measure} on {', '.join(missing)}, for which there are no outcomes",
+            "add them to robustness.splits, and to robustness.attacked if robustness is claimed",
         )
-    groups = table.drop_duplicates(["split", "id"]).set_index(["split", "id"])["group"].reindex(better.index)
-    return np.stack([better.to_numpy(np.float64), than.to_numpy(np.float64)], axis=1), groups.to_numpy(dtype=str)
+    by_image = outcomes_by_image(table)
+    values, seeds = paired(by_image, claim.better, claim.than)
+    groups = table.drop_duplicates(["split", "id"]).set_index(["split", "id"])["group"]
+    return values, groups.reindex(by_image[claim.better].index).to_numpy(dtype=str), seeds

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ops.evaluate.measurements import read_measurements
 from ops.files import read_json, replacing
 from ops.progress import Monitor
+from ops.report.comparisons import comparison_table
 from ops.report.config import ReportConfig
 from ops.summary import Summary
 
@@ -41,6 +42,11 @@ PICTURES = (
         "Accuracy against confidence, in bins of equal size; a calibrated model is on the line.",
     ),
     ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
+    (
+        "comparisons",
+        "comparisons",
+        "Differences between models, over images and seeds (thin) and over images only (thick); filled where significant.",
+    ),
     ("corruptions", "accuracy", "Accuracy by corruption, severities and seeds averaged."),
     ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
@@ -62,6 +68,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         claims=[{**claim, "verdict": VERDICTS[claim["holds"]]} for claim in claims],
         robustness=accuracy_tables(read_measurements(inputs["robustness"])),
         doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
+        comparisons=comparison_table(inputs),
         corruptions=corruption_tables(inputs),
         fairness=fairness_table(read_measurements(inputs["fairness"])),
         pictures={

@@ -48,14 +48,15 @@ def test_an_unknown_recipe_is_named_with_the_known_ones(tree):
     assert "classifier/real" in error.value.remedy
 
 
-@pytest.mark.parametrize("baseline", ["classifier/scorer", "classifier/reel", "real"])
-def test_a_baseline_that_is_not_measured_is_named_with_the_choices(tree, baseline):
-    tree["corruptions"]["baseline"] = baseline
-    with pytest.raises(AmalgamError, match=rf"corruptions\.baseline is '{baseline}'") as error:
+@pytest.mark.parametrize(("section", "key"), [("corruptions", "baseline"), ("comparisons", "reference")])
+@pytest.mark.parametrize("model", ["classifier/scorer", "classifier/reel", "real"])
+def test_a_model_that_is_not_measured_is_named_with_the_choices(tree, section, key, model):
+    tree[section][key] = model
+    with pytest.raises(AmalgamError, match=rf"{section}\.{key} is '{model}'") as error:
         validate(tree, "params.yaml")
     assert "classifier/real" in error.value.remedy
-    tree["corruptions"]["baseline"] = "soup"
-    assert validate(tree, "params.yaml").corruptions.baseline == "soup"
+    tree[section][key] = "soup"
+    assert getattr(getattr(validate(tree, "params.yaml"), section), key) == "soup"
 
 
 def test_a_wrong_corruption_names_the_key(tree):

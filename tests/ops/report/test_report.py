@@ -6,11 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from ops.errors import AmalgamError
-from ops.evaluate.measurements import row, write_measurements
+from ops.evaluate.comparisons import CLEAN, SCHEMA
+from ops.evaluate.measurements import UNION, row, write_measurements
 from ops.files import write_json
 from ops.report.config import ReportConfig
 from ops.report.html import content_hash, write_report
@@ -26,6 +29,10 @@ CLAIM = {
     "effect": 0.021,
     "low": -0.01,
     "high": 0.05,
+    "low over images": 0.002,
+    "high over images": 0.04,
+    "counted": "images and seeds",
+    "p": 0.1,
     "effect by seed": [0.03, 0.012],
     "seeds": 2,
     "n": 160,
@@ -112,7 +119,9 @@ def test_claims_come_first_with_verdict_effect_and_interval(inputs, tmp_path, re
     headings = re.findall(r"<h2[^>]*>([^<]*)", text)
     assert headings[0] == "Claims"
     assert "cannot tell at this scale" in text
-    assert "+2.1 [-1.0, +5.0] points; by seed +3.0, +1.2; 160 images" in text
+    assert (
+        "+2.1 [-1.0, +5.0] points over images and seeds; over images only [+0.2, +4.0]; by seed +3.0, +1.2; 160" in text
+    )
     assert "Someone 2021" in text
 
 
@@ -178,3 +187,55 @@ def test_corruptions_have_a_section_where_they_were_measured(inputs, tmp_path, r
     assert "only the published files are CIFAR-10-C" in section
     assert "One image under every corruption" in section
     assert "accuracy under fog" not in section, "single corruptions are in the picture"
+
+
+def test_a_claim_with_one_seed_says_what_its_interval_counts(inputs, tmp_path, recorder):
+    single = {**CLAIM, "seeds": 1, "counted": "images only", "effect by seed": [0.021]}
+    write_json(inputs["claims"] / "claims.json", [single])
+    text = page(inputs, tmp_path / "out", recorder)
+    assert "+2.1 [-1.0, +5.0] points over images only; by seed +2.1; 160 images" in text
+
+
+def comparisons(folder, counted="images and seeds"):
+    """Write comparisons of two pairs by two threats on one split, and clean on another."""
+    measures = [("test", m) for m in (CLEAN, "robust accuracy (linf 4/255)", UNION)] + [("near", CLEAN)]
+    lines = [
+        {
+            "model": model, "than": EVIL, "split": split, "measure": measure, "effect": effect, "low": effect - 0.02,
+            "high": effect + 0.02, "counted": counted, "low_images": effect, "high_images": effect, "p": p / 2, "p_holm": p,
+            "df": 1.0, "n": 128 if measure != CLEAN else 1332, "seeds": [0, 1], "gained": [1, 1], "lost": [0, 0],
+            "p_mcnemar": [1.0, 1.0],
+        }
+        for split, measure in measures
+        for model, effect, p in (("soup", 0.031, 0.05), ("classifier/real", -0.012, 0.3))
+    ]  # fmt: skip
+    (folder / "pictures").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(lines, SCHEMA), folder / "comparisons.parquet")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "pictures" / "comparisons.png")
+    return folder
+
+
+def test_comparisons_have_a_section_where_they_were_made(inputs, tmp_path, recorder):
+    assert 'href="#comparisons"' not in page(inputs, tmp_path / "before", recorder)
+    folder = comparisons(tmp_path / "store" / "comparisons")
+    text = page({**inputs, "comparisons": folder}, tmp_path / "out", recorder)
+    parser = Balance()
+    parser.feed(text)
+    assert not parser.open
+    assert EVIL not in text
+    section = text[text.index('<h2 id="comparisons"') : text.index('<h2 id="fairness"')]
+    headings = re.findall(r'<th scope="col">([^<]*)<br>(\d+) images', section)
+    assert headings == [("test: clean accuracy", "1332"), (f"test: {UNION}", "128"), ("near: clean accuracy", "1332")]
+    assert section.count("<strong>+3.1 [+1.1, +5.1] *</strong>") == 3, "p is 0.05 after Holm"
+    assert section.count(">-1.2 [-3.2, +0.8]<") == 3
+    assert "intervals over images and seeds" in section
+    assert "data:image/png" in section
+    single = comparisons(tmp_path / "single", counted="images only")
+    assert "over seeds where there are several" in page({**inputs, "comparisons": single}, tmp_path / "one", recorder)
+
+
+def test_without_pairs_there_is_no_section(inputs, tmp_path, recorder):
+    (tmp_path / "none").mkdir()
+    pq.write_table(pa.Table.from_pylist([], SCHEMA), tmp_path / "none" / "comparisons.parquet")
+    text = page({**inputs, "comparisons": tmp_path / "none"}, tmp_path / "out", recorder)
+    assert 'id="comparisons"' not in text
