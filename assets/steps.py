@@ -33,6 +33,13 @@ class Step(Monitor, Protocol):
     """The training seed: the number in the partition key (`seed-1` is 1), 0 where there is no partition."""
 
     @property
+    def ledger(self) -> Path:
+        """A folder that outlives the step, for finished pieces: new when code or parameters changed, not when inputs did.
+
+        What is in it is named by the hash of what it was made from.
+        """
+
+    @property
     def device(self) -> "torch.device":
         """The device this step computes on."""
 

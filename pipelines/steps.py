@@ -134,6 +134,16 @@ class RunningStep(StepMonitor):
         return mine
 
     @property
+    def ledger(self) -> Path:
+        """The ledger of this code and these parameters; those of others are removed."""
+        mine = STATE / "ledger" / self.stage.name / self.code[:16]
+        for other in mine.parent.glob("*"):
+            if other != mine:
+                shutil.rmtree(other, ignore_errors=True)
+        mine.mkdir(parents=True, exist_ok=True)
+        return mine
+
+    @property
     def device(self) -> "torch.device":
         """The device this step computes on; torch is set up on first use."""
         from ops.runtime import configure_torch, pick_device
