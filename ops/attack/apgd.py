@@ -41,6 +41,7 @@ def apgd(
     example_seeds: torch.Tensor,
     targets: torch.Tensor | None = None,
     restarts: int = 1,
+    eot: int = 1,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
@@ -51,9 +52,12 @@ def apgd(
     steps since the last one, or whose step size and best value are what they were then. For L1 see `shrinking_apgd`. An
     example's result depends on its own seed (N,) int64, not on its batch: no decision looks at another example.
 
+    `eot` above 1 is for models that draw random numbers: each gradient is the mean over as many passes (expectation over
+    transformation, Athalye et al. 2018), no search ends before its last step, and the last misclassified iterate counts.
+
     Raises AmalgamError for dlr with fewer than 3 classes and dlr-targeted with fewer than 4.
     """
-    objective = objective_of(loss, targets)
+    objective = objective_of(loss, targets, eot)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
     found = search(model, images, labels, threat, objective, steps, random_start(images, threat, example_seeds))
     for number in range(1, restarts):
@@ -78,11 +82,13 @@ def apgd_targeted(
     example_seeds: torch.Tensor,
     targets: int = 9,
     restarts: int = 1,
+    eot: int = 1,
 ) -> torch.Tensor:
     """Return what `apgd` finds towards each of the `targets` most likely wrong classes in turn (APGD-T of AutoAttack).
 
     Each target has `restarts` attempts. An example that is misclassified is done. One that stands at the end comes back
-    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns.
+    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot` is that
+    of `apgd`.
     """
     with torch.no_grad():
         logits = model(images)
@@ -97,7 +103,7 @@ def apgd_targeted(
             break
         x = images[places]
         begin = random_start(x, threat, restart_seeds(example_seeds, places, number))
-        aim = objective_of(loss, ranking[places, rank])
+        aim = objective_of(loss, ranking[places, rank], eot)
         found.improve(places, search(model, x, labels[places], threat, aim, steps, begin))
     return found.images
 

@@ -33,6 +33,7 @@ def run_attack(
     """
     options: dict[str, Any] = {"example_seeds": example_seeds, "steps": attack.steps, "restarts": attack.restarts}
     targets: dict[str, Any] = {"targets": attack.targets}
+    averaged: dict[str, Any] = {"eot": attack.eot}
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     if attack.name == "pgd":
@@ -40,12 +41,13 @@ def run_attack(
     if attack.name == "multitargeted":
         return multitargeted(model, images, labels, threat, **options, **targets)
     if attack.name == "apgd-ce":
-        return apgd(model, images, labels, threat, loss="ce", **options)
+        return apgd(model, images, labels, threat, loss="ce", **options, **averaged)
     if attack.name == "apgd-dlr":
-        return apgd(model, images, labels, threat, loss="dlr" if classes > 2 else "margin", **options)
+        loss = "dlr" if classes > 2 else "margin"
+        return apgd(model, images, labels, threat, loss=loss, **options, **averaged)
     if attack.name == "apgd-t":
         loss = "dlr-targeted" if classes > 3 else "margin-targeted"
-        return apgd_targeted(model, images, labels, threat, loss=loss, **options, **targets)
+        return apgd_targeted(model, images, labels, threat, loss=loss, **options, **targets, **averaged)
     if attack.name == "fab":
         return fab(model, images, labels, threat, **options)
     if attack.name == "fab-t":

@@ -14,7 +14,7 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import NO_THREAT, split_name
-from ops.evaluate.predicting import batches, check_mode, logits_of, predict, probabilities
+from ops.evaluate.predicting import answers_of, ask, batches, check_mode, seeded_noise
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
 
@@ -27,14 +27,16 @@ def classify_images(
 ) -> pd.DataFrame:
     """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says.
 
-    `confidence` is the probability that the model gives to its prediction.
+    `confidence` is the probability that the model gives to its prediction, `share_right` the share of the passes that are
+    right: 0 or 1, but for random models that are asked several times.
     """
     check_mode(model, name)
-    share = probabilities(model, name, images, config.batch, device)
-    predicted = share.argmax(axis=1)
-    right = predicted == images.labels
-    columns = dict.fromkeys(("clean", *config.attack_names(), "robust"), right)
-    found = pd.DataFrame({"predicted": predicted, "confidence": share.max(axis=1)} | columns)
+    answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
+    predicted = answers.predicted()
+    confidence = answers.probabilities[np.arange(len(predicted)), predicted]
+    columns = dict.fromkeys(("clean", *config.attack_names(), "robust"), predicted == images.labels)
+    share = answers.share_right(images.labels)
+    found = pd.DataFrame({"predicted": predicted, "confidence": confidence} | columns | {"share_right": share})
     return _outcomes(images, found, name, split, NO_THREAT)
 
 
@@ -52,35 +54,45 @@ def attack_images(
     """Return one row for each image: clean outcome, outcome of each attack, and whether it survived all.
 
     Each attack meets what still stands, in full batches. What is known after each batch is kept in `ledger` (JSON), from
-    which a killed evaluation goes on.
+    which a killed evaluation goes on. What models draw follows from seed, threat, attack and the first image of the batch.
+
+    A random model is asked `config.passes()` times, with noise that no attack has seen, and an image stands if most of its
+    answers are right. One answer would not do: each image meets as many draws as there are attacks, and fails the next
+    attack by bad luck or survives by good. `share_right` is the lowest share of right answers after any attack.
 
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
     check_mode(model, name)
     seeds = torch.tensor([derive_seed(config.seed, "attack", identity) for identity in images.table["id"]])
-    predicted = predict(model, name, images, config.batch, device)
+    answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
+    predicted, share = answers.predicted(), answers.share_right(images.labels)
     standing = predicted == images.labels
     known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
     # confidence is that of images as they are
     columns: dict[str, Any] = {"predicted": predicted, "confidence": np.nan, "clean": standing}
     for number, attack in enumerate(config.attacks_in(threat.norm), start=1):
         todo = np.flatnonzero(standing)
-        done, survived = known.get(attack.name, (0, standing.tolist()))
-        survived = np.array(survived, dtype=bool)
+        done, *so_far = known.get(attack.name, (0, standing, share))
+        survived, share = (np.array(each) for each in so_far)
         for places in batches(todo[done:], config.batch):
             x = images.batch(places).to(device, memory_format=torch.channels_last)
             y = images.targets(places).to(device)
-            adversarial = run_attack(model, attack, x, y, threat, seeds[places])
+            with seeded_noise(device, config.seed, str(threat), attack.name, images.table["id"].iloc[places[0]]):
+                adversarial = run_attack(model, attack, x, y, threat, seeds[places])
+                answers = answers_of(model, adversarial, name, config.passes())
             verify_adversarial(adversarial, x, threat, attack.name)
-            survived[places] = (logits_of(model, adversarial, name).argmax(dim=1) == y).cpu().numpy()
+            survived[places] = answers.predicted() == images.labels[places]
+            share[places] = np.minimum(share[places], answers.share_right(images.labels[places]))
             done += len(places)
             if ledger:
-                known[attack.name] = (done, survived.tolist())
+                known[attack.name] = (done, survived.tolist(), share.tolist())
                 write_json(ledger, known)
             if report:
                 report(number * len(images) - (len(todo) - done))
         columns[attack.name] = standing = survived
-    return _outcomes(images, pd.DataFrame(columns | {"robust": standing}), name, split, str(threat))
+    return _outcomes(
+        images, pd.DataFrame(columns | {"robust": standing, "share_right": share}), name, split, str(threat)
+    )
 
 
 def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:

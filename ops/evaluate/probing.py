@@ -11,10 +11,10 @@ import torch
 from ops.data.loading import ImageSet
 from ops.data.pictures import COLOURS, save_figure
 from ops.evaluate.config import RobustnessConfig
-from ops.evaluate.honesty import Sign, black_box_sign, probe_model
+from ops.evaluate.honesty import RANDOM, Sign, black_box_sign, probe_model
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import row, split_name
-from ops.evaluate.predicting import choose
+from ops.evaluate.predicting import choose, seeded_noise
 from ops.files import read_json, write_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -48,7 +48,8 @@ def probe_models(
         model, seed = split_name(name)
         mine = predictions[(predictions["model"] == model) & (predictions["seed"] == seed)]
         black_box = black_box_sign(mine[mine["threat"] != "none"], config.attack_names())
-        signs[name] = [Sign(**sign) for sign in found["signs"]] + ([black_box] if black_box else [])
+        seen = [Sign(**sign) for sign in found["signs"]] + ([black_box] if black_box else [])
+        signs[name] = [sign for sign in seen if sign.name != RANDOM or not config.expects_randomness()]
         survivors[name] = found["survivors"]
         monitor.progress(done, len(models), "probing")
     return signs, survivors
@@ -59,7 +60,8 @@ def _probe(config: RobustnessConfig, folder: Path, images: ImageSet, device: tor
     every = np.arange(len(images))
     seeds = torch.tensor([derive_seed(config.seed, "probe", identity) for identity in images.table["id"]])
     x = images.batch(every).to(device, memory_format=torch.channels_last)
-    probe = probe_model(model, x, images.targets(every).to(device), config.threats[0], config.honesty, seeds)
+    with seeded_noise(device, config.seed, "probe"):
+        probe = probe_model(model, x, images.targets(every).to(device), config.threats[0], config.honesty, seeds)
     return {
         "signs": [{"name": sign.name, "value": sign.value} for sign in probe.signs],
         "survivors": {

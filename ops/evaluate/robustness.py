@@ -18,10 +18,10 @@ from ops.data.pictures import bars, labelled_rows
 from ops.evaluate.calibration import debiased_calibration_error, draw_reliability, reliability
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
-from ops.evaluate.intervals import wilson
+from ops.evaluate.intervals import Interval, bootstrap, wilson
 from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
-from ops.evaluate.predicting import choose
+from ops.evaluate.predicting import choose, seeded_noise
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
 from ops.files import read_json, replacing, write_json
 from ops.models.checkpoint import load_classifier
@@ -31,7 +31,7 @@ from ops.summary import Summary
 
 UNION = "robust accuracy (union of threats)"
 REPLICATES = 500
-"""Of the bootstrap behind the interval of the calibration error."""
+"""Of the bootstrap behind the intervals of the calibration error and of single draws."""
 
 
 def measure_robustness(
@@ -112,7 +112,9 @@ def _progress(monitor: Monitor, before: int, total: int, done: int) -> None:
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
     """Return measurement rows: clean accuracy (all images), accuracy after each attack, robust accuracy, and its union.
 
-    Robust accuracy is after all attacks of a threat; the union counts images that survive those of every threat.
+    Robust accuracy is after all attacks of a threat; the union counts images that survive those of every threat. Where
+    images are classified in several passes, rows `... of a single draw` say how many of the passes were right on average,
+    with bootstrap intervals over images.
     """
     rows = []
     for (model, seed, split), table in predictions.groupby(["model", "seed", "split"]):
@@ -120,6 +122,9 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
         one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
         seed_of_bootstrap = derive_seed(config.seed, "calibration", str(split))
+        if config.passes() > 1:
+            share = _single_draw(one["share_right"], config.seed)
+            rows.append(row(name, dataset, str(split), "all", "clean accuracy of a single draw", share, len(one)))
         error = debiased_calibration_error(*_confidences(one), REPLICATES, seed_of_bootstrap)
         rows.append(row(name, dataset, str(split), "all", "calibration error", error, len(one)))
         if split not in config.attacked_splits():
@@ -130,6 +135,12 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
                 rows.append(row(name, dataset, str(split), "all", metric, _share(mine[column]), len(mine)))
             metric = f"robust accuracy ({threat})"
             rows.append(row(name, dataset, str(split), "all", metric, _share(mine["robust"]), len(mine)))
+            if config.passes() > 1:
+                metric, share = (
+                    f"robust accuracy of a single draw ({threat})",
+                    _single_draw(mine["share_right"], config.seed),
+                )
+                rows.append(row(name, dataset, str(split), "all", metric, share, len(mine)))
         if len(config.threats) > 1:
             union = table[table["threat"] != NO_THREAT].groupby("id")["robust"].all()
             rows.append(row(name, dataset, str(split), "all", UNION, _share(union), len(union)))
@@ -138,6 +149,11 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
 
 def _share(outcomes: pd.Series) -> tuple[float, float, float]:
     return wilson(int(outcomes.sum()), len(outcomes))
+
+
+def _single_draw(shares: pd.Series, seed: int) -> Interval:
+    values = shares.to_numpy()
+    return bootstrap(lambda r: r.mean(axis=1), values, np.zeros(len(values)), REPLICATES, derive_seed(seed, "draws"))
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts: int) -> Summary:
@@ -199,7 +215,8 @@ def _pictures(
     x = sets[split].batch(places).to(device)
     y = sets[split].targets(places).to(device)
     seeds = [derive_seed(config.seed, "attack", identity) for identity in sets[split].table["id"].iloc[places]]
-    adversarial = run_attack(model, attack, x, y, threat, torch.tensor(seeds))
+    with seeded_noise(device, config.seed, "picture"):
+        adversarial = run_attack(model, attack, x, y, threat, torch.tensor(seeds))
     delta = 0.5 + (adversarial - x) / (2 * (adversarial - x).abs().amax().clamp_min(1e-6))
     rows = {"image": x, "perturbation": delta, "adversarial": adversarial}
     shown = {k: (v.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for k, v in rows.items()}

@@ -15,7 +15,7 @@ from ops.attack.attacks import published
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.errors import AmalgamError
-from ops.evaluate import outcomes
+from ops.evaluate import outcomes, predicting
 from ops.evaluate import robustness as module
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.fairness import measure_fairness
@@ -234,7 +234,7 @@ def test_an_attack_that_leaves_the_ball_is_refused(shards, folders, monkeypatch)
     images = choose(open_images(shards, "test", cache), "test", 8, 0)
     monkeypatch.setattr(run, "pgd", lambda model, x, y, *a, **k: (x + 0.2).clamp(0, 1))
     monkeypatch.setattr(
-        outcomes, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
+        predicting, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
     )
     with pytest.raises(AmalgamError, match="left the threat model"):
         attack_images(Linear(32).eval(), "m", images, "test", Threat(), config(batch=8), CPU)
