@@ -42,6 +42,7 @@ def apgd(
     targets: torch.Tensor | None = None,
     restarts: int = 1,
     eot: int = 1,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
@@ -54,6 +55,7 @@ def apgd(
 
     `eot` above 1 is for models that draw random numbers: each gradient is the mean over as many passes (expectation over
     transformation, Athalye et al. 2018), no search ends before its last step, and the last misclassified iterate counts.
+    What is spent on an example (see `Found`) is added to `passes` (N,) int64, if that is given.
 
     Raises AmalgamError for dlr with fewer than 3 classes and dlr-targeted with fewer than 4.
     """
@@ -68,6 +70,8 @@ def apgd(
         aim = objective.only(~found.fooled)
         again = search(model, x, labels[places], threat, aim, steps, random_start(x, threat, seeds))
         found.improve(places, again)
+    if passes is not None:
+        passes += found.passes
     return found.images
 
 
@@ -83,19 +87,20 @@ def apgd_targeted(
     targets: int = 9,
     restarts: int = 1,
     eot: int = 1,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return what `apgd` finds towards each of the `targets` most likely wrong classes in turn (APGD-T of AutoAttack).
 
     Each target has `restarts` attempts. An example that is misclassified is done. One that stands at the end comes back
-    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot` is that
-    of `apgd`.
+    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot` and
+    `passes` are those of `apgd`.
     """
     with torch.no_grad():
         logits = model(images)
     ranking = rank_wrong_classes(logits, labels)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
     worst = torch.full((len(images),), -torch.inf, device=images.device)
-    found = Found(images.clone(), worst, logits.argmax(dim=1) != labels)
+    found = Found(images.clone(), worst, logits.argmax(dim=1) != labels, torch.ones_like(labels))
     targets = min(targets, ranking.shape[1])
     for number in range(targets * restarts):
         places, rank = found.standing(), number // restarts
@@ -105,6 +110,8 @@ def apgd_targeted(
         begin = random_start(x, threat, restart_seeds(example_seeds, places, number))
         aim = objective_of(loss, ranking[places, rank], eot)
         found.improve(places, search(model, x, labels[places], threat, aim, steps, begin))
+    if passes is not None:
+        passes += found.passes
     return found.images
 
 

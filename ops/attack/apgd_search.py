@@ -77,7 +77,7 @@ def run_search(
     ends = objective.eot == 1
     value, gradient, wrong = evaluate_objective(model, start, labels, objective)
     wrong = wrong & stop
-    found = Found(start.clone(), value.clone(), wrong.clone())
+    found = Found(start.clone(), value.clone(), wrong.clone(), objective.passes(wrong & ends))
     state = begin(
         {
             "places": torch.arange(len(images), device=images.device),
@@ -99,6 +99,7 @@ def run_search(
         state.step(threat, number)
         value, gradient, wrong = evaluate_objective(model, state.x, state.labels, objective)
         wrong = wrong & stop
+        found.passes[state.places] += objective.passes(wrong & ends)
         state.record(value, gradient)
         places = state.places[wrong]
         found.images[places], found.fooled[places] = state.x[wrong], True

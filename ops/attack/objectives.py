@@ -26,6 +26,10 @@ class Objective:
         """Return the value (N,)."""
         return self.function(logits, labels, *(() if self.targets is None else (self.targets,)))
 
+    def passes(self, ended: torch.Tensor) -> torch.Tensor:
+        """Return the passes (N,) int64 of one evaluation with gradients, where the searches in the mask `ended` end."""
+        return self.eot * (2 - ended.long())
+
     def only(self, kept: torch.Tensor) -> "Objective":
         """Return the objective of the examples in the mask `kept` (N,) bool."""
         return self if self.targets is None else replace(self, targets=self.targets[kept])

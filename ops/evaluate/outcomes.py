@@ -36,7 +36,9 @@ def classify_images(
     confidence = answers.probabilities[np.arange(len(predicted)), predicted]
     columns = dict.fromkeys(("clean", *config.attack_names(), "robust"), predicted == images.labels)
     share = answers.share_right(images.labels)
-    found = pd.DataFrame({"predicted": predicted, "confidence": confidence} | columns | {"share_right": share})
+    found = pd.DataFrame(
+        {"predicted": predicted, "confidence": confidence} | columns | {"share_right": share, "passes": 0}
+    )
     return _outcomes(images, found, name, split, NO_THREAT)
 
 
@@ -60,39 +62,43 @@ def attack_images(
     answers are right. One answer would not do: each image meets as many draws as there are attacks, and fails the next
     attack by bad luck or survives by good. `share_right` is the lowest share of right answers after any attack.
 
+    `passes` is how many forward and backward passes all attacks together spent on the image, until it fell or they ended.
+
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
     check_mode(model, name)
     seeds = torch.tensor([derive_seed(config.seed, "attack", identity) for identity in images.table["id"]])
     answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
     predicted, share = answers.predicted(), answers.share_right(images.labels)
+    passes = np.zeros(len(images), np.int64)
     standing = predicted == images.labels
     known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
     # confidence is that of images as they are
     columns: dict[str, Any] = {"predicted": predicted, "confidence": np.nan, "clean": standing}
     for number, attack in enumerate(config.attacks_in(threat.norm), start=1):
         todo = np.flatnonzero(standing)
-        done, *so_far = known.get(attack.name, (0, standing, share))
-        survived, share = (np.array(each) for each in so_far)
+        done, *so_far = known.get(attack.name, (0, standing, share, passes))
+        survived, share, passes = (np.array(each) for each in so_far)
         for places in batches(todo[done:], config.batch):
             x = images.batch(places).to(device, memory_format=torch.channels_last)
             y = images.targets(places).to(device)
+            spent = torch.zeros_like(y)
             with seeded_noise(device, config.seed, str(threat), attack.name, images.table["id"].iloc[places[0]]):
-                adversarial = run_attack(model, attack, x, y, threat, seeds[places])
+                adversarial = run_attack(model, attack, x, y, threat, seeds[places], spent)
                 answers = answers_of(model, adversarial, name, config.passes())
             verify_adversarial(adversarial, x, threat, attack.name)
             survived[places] = answers.predicted() == images.labels[places]
             share[places] = np.minimum(share[places], answers.share_right(images.labels[places]))
+            passes[places] += spent.cpu().numpy()
             done += len(places)
             if ledger:
-                known[attack.name] = (done, survived.tolist(), share.tolist())
+                known[attack.name] = (done, survived.tolist(), share.tolist(), passes.tolist())
                 write_json(ledger, known)
             if report:
                 report(number * len(images) - (len(todo) - done))
         columns[attack.name] = standing = survived
-    return _outcomes(
-        images, pd.DataFrame(columns | {"robust": standing, "share_right": share}), name, split, str(threat)
-    )
+    columns |= {"robust": standing, "share_right": share, "passes": passes}
+    return _outcomes(images, pd.DataFrame(columns), name, split, str(threat))
 
 
 def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.data.pictures import bars, labelled_rows
 from ops.evaluate.calibration import debiased_calibration_error, draw_reliability, reliability
+from ops.evaluate.compute import write_compute
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import Interval, bootstrap, wilson
@@ -49,7 +50,8 @@ def measure_robustness(
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
     ever attacked twice; a finished (model, split, threat) in `scratch` is not repeated. `honesty.json` says which models
-    show signs of masked gradients, `curve.parquet` how accuracy falls with eps.
+    show signs of masked gradients, `curve.parquet` how accuracy falls with eps, `compute.parquet` how it falls with the
+    passes that attacks spend.
 
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
@@ -84,6 +86,7 @@ def measure_robustness(
         pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
+    write_compute(out, predictions, config, dataset["name"])
     _pictures(predictions, config, models, sets, device, out)
     split = config.attacked_splits()[0]
     first = predictions[predictions["split"] == split]

@@ -41,6 +41,11 @@ PICTURES = (
         "Accuracy against confidence, in bins of equal size; a calibrated model is on the line.",
     ),
     ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
+    (
+        "robustness",
+        "compute",
+        "Robust accuracy against the forward and backward passes that all attacks together have spent on an image.",
+    ),
     ("corruptions", "accuracy", "Accuracy by corruption, severities and seeds averaged."),
     ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),

@@ -172,7 +172,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards
     monkeypatch.setattr(module, "attack_images", lambda *a: attacked.append(a[1]) or original(*a))
     resumed = measure(models, shards, folders, recorder_type(), tag="killed")
     assert 0 < len(attacked) < 8, "of the jobs with attacks some were done"
-    for name in ("predictions.parquet", "measurements.parquet", "pictures/accuracy.png"):
+    for name in ("predictions.parquet", "measurements.parquet", "compute.parquet", "pictures/compute.png"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
 
 

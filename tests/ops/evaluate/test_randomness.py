@@ -97,9 +97,10 @@ def test_one_answer_is_no_verdict():
     """With a single draw as in the reference, images that most answers get right are lost to bad luck, and others gain."""
     found, (_, worst) = outcomes("rand", draws=1), margins()
     unlucky = found["clean"].to_numpy() & ~found["robust"].to_numpy() & (worst > 0.25).numpy()
-    lucky = found["robust"].to_numpy() & (worst < -0.25).numpy()
-    assert unlucky.sum() > 3
-    assert lucky.sum() > 3
+    lucky = found["robust"].to_numpy() & (worst < -0.1).numpy()
+    assert unlucky.sum() > 5
+    assert lucky.sum() > 1
+    assert found["robust"].mean() < outcomes("rand")["robust"].mean() - 0.03, "bad luck has more chances"
     assert set(found["share_right"]) == {0.0, 1.0}
 
 
