@@ -30,7 +30,7 @@ def robustness_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
             folders = step.parents()
             real = folders.pop("real_shards")
             summary = measure_robustness(
-                step.config(RobustnessConfig), folders, real, step.out, step.scratch, step.cache, step.device, step
+                step.config(RobustnessConfig), folders, real, step.out, step.ledger, step.cache, step.device, step
             )
             doubts = read_json(step.out / "honesty.json")["warnings"]
             return step.finish(summary, [honesty_result(doubts, name=HONESTY)])

@@ -1,5 +1,6 @@
 """Files written whole or not at all, with bytes that depend on their content only."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -45,3 +46,12 @@ def replace_folder(temporary: Path, final: Path) -> None:
         final.rename(retired)
     temporary.rename(final)
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def content_hash(folder: Path) -> str:
+    """Return a short hash of all files of a folder, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(json.dumps(path.relative_to(folder).as_posix()).encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

@@ -41,6 +41,8 @@ def apgd(
     example_seeds: torch.Tensor,
     targets: torch.Tensor | None = None,
     restarts: int = 1,
+    eot: int = 1,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
@@ -51,9 +53,13 @@ def apgd(
     steps since the last one, or whose step size and best value are what they were then. For L1 see `shrinking_apgd`. An
     example's result depends on its own seed (N,) int64, not on its batch: no decision looks at another example.
 
+    `eot` above 1 is for models that draw random numbers: each gradient is the mean over as many passes (expectation over
+    transformation, Athalye et al. 2018), no search ends before its last step, and the last misclassified iterate counts.
+    What is spent on an example (see `Found`) is added to `passes` (N,) int64, if that is given.
+
     Raises AmalgamError for dlr with fewer than 3 classes and dlr-targeted with fewer than 4.
     """
-    objective = objective_of(loss, targets)
+    objective = objective_of(loss, targets, eot)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
     found = search(model, images, labels, threat, objective, steps, random_start(images, threat, example_seeds))
     for number in range(1, restarts):
@@ -64,6 +70,8 @@ def apgd(
         aim = objective.only(~found.fooled)
         again = search(model, x, labels[places], threat, aim, steps, random_start(x, threat, seeds))
         found.improve(places, again)
+    if passes is not None:
+        passes += found.passes
     return found.images
 
 
@@ -78,18 +86,21 @@ def apgd_targeted(
     example_seeds: torch.Tensor,
     targets: int = 9,
     restarts: int = 1,
+    eot: int = 1,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return what `apgd` finds towards each of the `targets` most likely wrong classes in turn (APGD-T of AutoAttack).
 
     Each target has `restarts` attempts. An example that is misclassified is done. One that stands at the end comes back
-    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns.
+    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot` and
+    `passes` are those of `apgd`.
     """
     with torch.no_grad():
         logits = model(images)
     ranking = rank_wrong_classes(logits, labels)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
     worst = torch.full((len(images),), -torch.inf, device=images.device)
-    found = Found(images.clone(), worst, logits.argmax(dim=1) != labels)
+    found = Found(images.clone(), worst, logits.argmax(dim=1) != labels, torch.ones_like(labels))
     targets = min(targets, ranking.shape[1])
     for number in range(targets * restarts):
         places, rank = found.standing(), number // restarts
@@ -97,8 +108,10 @@ def apgd_targeted(
             break
         x = images[places]
         begin = random_start(x, threat, restart_seeds(example_seeds, places, number))
-        aim = objective_of(loss, ranking[places, rank])
+        aim = objective_of(loss, ranking[places, rank], eot)
         found.improve(places, search(model, x, labels[places], threat, aim, steps, begin))
+    if passes is not None:
+        passes += found.passes
     return found.images
 
 

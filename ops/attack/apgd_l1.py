@@ -47,13 +47,16 @@ def shrinking_apgd(
     point of the largest objective, projected, is where the next radius starts.
     """
     left = steps
+    spent = torch.zeros_like(labels)
     for multiple, share in RADII:
         wide = threat.model_copy(update={"eps": multiple * threat.eps})
         count = min(math.ceil(share * steps), left)
         begin = project(start, images, wide)
-        start = sparse_apgd(model, images, labels, wide, objective, count, begin, stop=False).images
-        left -= count
-    return sparse_apgd(model, images, labels, threat, objective, left, project(start, images, threat))
+        wider = sparse_apgd(model, images, labels, wide, objective, count, begin, stop=False)
+        start, left, spent = wider.images, left - count, spent + wider.passes
+    found = sparse_apgd(model, images, labels, threat, objective, left, project(start, images, threat))
+    found.passes += spent
+    return found
 
 
 @dataclass

@@ -71,11 +71,13 @@ def run_search(
     """Return what `steps` steps find from `start` (N, ...) in the ball around `images`; `begin` makes the search.
 
     For each example the first misclassified iterate, which ends its search, else the one with the largest objective;
-    without `stop` always the latter.
+    without `stop` always the latter. Where gradients are averaged over passes, models are random: that an iterate was
+    misclassified once may be chance, so the search goes on and the last such iterate counts, as in AutoAttack.
     """
+    ends = objective.eot == 1
     value, gradient, wrong = evaluate_objective(model, start, labels, objective)
     wrong = wrong & stop
-    found = Found(start.clone(), value.clone(), wrong.clone())
+    found = Found(start.clone(), value.clone(), wrong.clone(), objective.passes(wrong & ends))
     state = begin(
         {
             "places": torch.arange(len(images), device=images.device),
@@ -90,13 +92,14 @@ def run_search(
         }
     )
     for number in range(1, steps + 1):
-        if wrong.any():
+        if ends and wrong.any():
             state, objective = state.only(~wrong), objective.only(~wrong)
         if not len(state.places):
             break
         state.step(threat, number)
         value, gradient, wrong = evaluate_objective(model, state.x, state.labels, objective)
         wrong = wrong & stop
+        found.passes[state.places] += objective.passes(wrong & ends)
         state.record(value, gradient)
         places = state.places[wrong]
         found.images[places], found.fooled[places] = state.x[wrong], True

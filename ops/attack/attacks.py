@@ -8,8 +8,9 @@ from ops.attack.threat import Norm
 from ops.config import Config
 
 AttackName = Literal["pgd", "multitargeted", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
-AttackList = Literal["standard", "plus"]
+AttackList = Literal["standard", "plus", "rand"]
 TARGETED = ("multitargeted", "apgd-t", "fab-t")
+AVERAGING = ("apgd-ce", "apgd-dlr", "apgd-t")
 
 
 class Attack(Config):
@@ -22,11 +23,19 @@ class Attack(Config):
     steps: int = Field(40, ge=1, description="Steps of each restart and target; for square, queries.")
     restarts: int = Field(1, ge=1, description="Attempts; those after the first meet what still stands.")
     targets: int = Field(9, ge=1, description="Wrong classes that targeted attacks aim at, the most likely first.")
+    eot: int = Field(
+        1,
+        ge=1,
+        description="Passes over which each gradient of Auto-PGD is averaged (expectation over transformation, Athalye et "
+        "al. 2018); more than 1 is for models that draw random numbers.",
+    )
 
     @model_validator(mode="after")
     def _used(self) -> "Attack":
         if self.name not in TARGETED and "targets" in self.model_fields_set:
             raise ValueError(f"{self.name} aims at no class; targets belongs to {', '.join(TARGETED)}")
+        if self.name not in AVERAGING and "eot" in self.model_fields_set:
+            raise ValueError(f"{self.name} averages no gradients; eot belongs to {', '.join(AVERAGING)}")
         if self.name in ("apgd-t", "square") and self.restarts > 1:
             raise ValueError(
                 f"{self.name} knows no restarts; give it more {'targets' if self.name == 'apgd-t' else 'steps'}"
@@ -35,11 +44,13 @@ class Attack(Config):
 
 
 def published(name: AttackList, norm: Norm) -> list[Attack]:
-    """Return the attacks of AutoAttack (Croce and Hein 2020), version `standard` or `plus`, in its order and budgets.
+    """Return the attacks of AutoAttack (Croce and Hein 2020), version `standard`, `plus` or `rand`, in its order and budgets.
 
     L1 has five restarts of APGD-CE and five targets of APGD-T (Croce and Hein 2021). With fewer classes than targets, all
-    wrong classes are aimed at.
+    wrong classes are aimed at. `rand`, for models that draw random numbers, averages gradients over 20 passes.
     """
+    if name == "rand":
+        return [Attack(name=loss, steps=100, eot=20) for loss in ("apgd-ce", "apgd-dlr")]
     few = norm == "l1"
     targeted = Attack(name="apgd-t", steps=100, targets=5 if few else 9)
     nearest = Attack(name="fab-t", steps=100, targets=9)

@@ -27,18 +27,24 @@ def fab(
     steps: int,
     example_seeds: torch.Tensor,
     restarts: int = 1,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1] that are misclassified.
 
     Each step goes to the closest of the linearised boundaries to all other classes, which takes as many gradients as
     there are classes. An example for which no misclassified point of the ball is found comes back as it is. The first
     attempt starts at the image, each of the other `restarts` at a random point half as far away as the ball's border,
-    which follows from the example's own seed (N,) int64. No decision looks at another example of the batch.
+    which follows from the example's own seed (N,) int64. No decision looks at another example of the batch. What is spent
+    on an example is added to `passes` (N,) int64, if that is given: in each step two forward passes and a backward pass for
+    each class.
     """
+    spent = torch.zeros_like(labels) if passes is None else passes
     found, todo = images.clone(), torch.arange(len(images), device=images.device)
     for number in range(restarts):
+        if not len(todo):
+            break
         begin = _start(images, threat, example_seeds, todo, number)
-        todo = _search(model, found, todo, images, labels, None, begin, threat, steps)
+        todo = _search(model, found, todo, images, labels, None, begin, threat, steps, spent)
     return found
 
 
@@ -52,18 +58,24 @@ def fab_targeted(
     example_seeds: torch.Tensor,
     targets: int = 9,
     restarts: int = 1,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return what `fab` does, where steps go to the boundary to one class (FAB-T of AutoAttack).
 
-    The `targets` wrong classes that the model finds most likely on the clean image take turns (at most: all of them).
+    The `targets` wrong classes that the model finds most likely on the clean image take turns (at most: all of them). A
+    step takes two forward passes and a backward pass.
     """
+    spent = torch.zeros_like(labels) if passes is None else passes
     with torch.no_grad():
         ranking = rank_wrong_classes(model(images), labels)
+    spent += 1
     found, todo = images.clone(), torch.arange(len(images), device=images.device)
-    for rank in range(min(targets, ranking.shape[1])):
-        for number in range(restarts):
-            begin = _start(images, threat, example_seeds, todo, number)
-            todo = _search(model, found, todo, images, labels, ranking[:, rank], begin, threat, steps)
+    for number in range(min(targets, ranking.shape[1]) * restarts):
+        if not len(todo):
+            break
+        rank, attempt = divmod(number, restarts)
+        begin = _start(images, threat, example_seeds, todo, attempt)
+        todo = _search(model, found, todo, images, labels, ranking[:, rank], begin, threat, steps, spent)
     return found
 
 
@@ -87,11 +99,13 @@ def _search(
     x: torch.Tensor,
     threat: Threat,
     steps: int,
+    spent: torch.Tensor,
 ) -> torch.Tensor:
     """Search from `x` (M, ...) for the examples at `places` (M,); put what is in the ball into `found` (N, ...).
 
-    Returns the places of those that still stand. The paper keeps the closest misclassified point; in a ball of given size
-    the first one that is inside decides the same, and its example is done.
+    Adds the passes of each example to `spent` (N,) int64. Returns the places of those that still stand. The paper keeps
+    the closest misclassified point; in a ball of given size the first one that is inside decides the same, and its
+    example is done.
     """
     centre, y = images[places], labels[places]
     classes = None if targets is None else targets[places]
@@ -102,7 +116,9 @@ def _search(
             gap, normal = _towards(model, x, y, classes) if classes is not None else _nearest(model, x, y, threat.norm)
             x = _step(x, centre, gap, normal, threat)
             with torch.no_grad():
-                wrong = model(x).argmax(dim=1) != y
+                logits = model(x)
+            wrong = logits.argmax(dim=1) != y
+            spent[places] += 3 if classes is not None else 2 + logits.shape[1]
             inside = wrong & (norm_of(x - centre, threat) <= threat.eps)
             found[places[inside]] = x[inside]
             x = torch.where(per_image(wrong, x), centre + BETA * (x - centre), x)

@@ -21,12 +21,13 @@ def multitargeted(
     targets: int | None = None,
     restarts: int = 1,
     rule: Rule = "steepest",
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
     For each of the `targets` wrong classes t that the model finds most likely on the clean image (default, and at most:
     all), maximises z_t - z_y by PGD from a random point of the ball, `restarts` times, for examples that still stand.
-    Steps, step size, seeds and rules are those of `pgd`. An example that is never misclassified comes back where the
+    Steps, step size, seeds, rules and passes are those of `pgd`. An example that is never misclassified comes back where the
     margin of any target was largest.
     """
     with torch.no_grad():
@@ -38,15 +39,18 @@ def multitargeted(
         images.clone(),
         torch.full((len(images),), -torch.inf, device=images.device),
         logits.argmax(dim=1) != labels,
+        torch.ones_like(labels),
     )
     for restart in range(restarts):
         for rank in range(count):
             places = found.standing()
             if not len(places):
-                return found.images
+                break
             x, y = images[places], labels[places]
             begin = random_start(x, threat, restart_seeds(example_seeds, places, restart * classes + rank))
             objective = objective_of("margin-targeted", ranking[places, rank])
             rule_now = step_rule(rule, threat, x, steps, step_size)
             found.improve(places, climb(model, begin, x, y, objective, rule_now, steps))
+    if passes is not None:
+        passes += found.passes
     return found.images

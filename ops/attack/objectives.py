@@ -19,10 +19,16 @@ class Objective:
     """Of logits, labels, and targets if there are any."""
     targets: torch.Tensor | None = None
     """(N,) int64: the class that each example is to be taken for."""
+    eot: int = 1
+    """Passes over which its gradient is averaged."""
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the value (N,)."""
         return self.function(logits, labels, *(() if self.targets is None else (self.targets,)))
+
+    def passes(self, ended: torch.Tensor) -> torch.Tensor:
+        """Return the passes (N,) int64 of one evaluation with gradients, where the searches in the mask `ended` end."""
+        return self.eot * (2 - ended.long())
 
     def only(self, kept: torch.Tensor) -> "Objective":
         """Return the objective of the examples in the mask `kept` (N,) bool."""
@@ -77,8 +83,10 @@ OBJECTIVES: dict[str, Callable[..., torch.Tensor]] = {"ce": cross_entropy, "marg
 TARGETED = {"margin-targeted": targeted_margin, "dlr-targeted": targeted_dlr}
 
 
-def objective_of(loss: str, targets: torch.Tensor | None = None) -> Objective:
+def objective_of(loss: str, targets: torch.Tensor | None = None, eot: int = 1) -> Objective:
     """Return the objective named `loss`; those that are targeted need `targets` (N,), the others refuse them.
+
+    `eot` is the number of passes over which gradients are averaged.
 
     Raises ValueError for other names and for targets that are missing or superfluous.
     """
@@ -86,7 +94,7 @@ def objective_of(loss: str, targets: torch.Tensor | None = None) -> Objective:
         raise ValueError(f"unknown loss {loss!r}; there are {', '.join(OBJECTIVES | TARGETED)}")
     if (loss in TARGETED) != (targets is not None):
         raise ValueError(f"{loss} {'needs' if loss in TARGETED else 'takes no'} targets")
-    return Objective((OBJECTIVES | TARGETED)[loss], targets)
+    return Objective((OBJECTIVES | TARGETED)[loss], targets, eot)
 
 
 def evaluate_objective(
@@ -94,14 +102,23 @@ def evaluate_objective(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the objective (N,), its gradient at the images `x`, and which are misclassified (N,) bool.
 
-    Gradients of parameters are not computed.
+    The gradient is the mean over `objective.eot` passes; objective and prediction are those of the last pass, as in
+    AutoAttack. Gradients of parameters are not computed.
     """
     x = x.detach().requires_grad_(True)
-    with torch.enable_grad(), frozen_parameters(model):
+
+    def once() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits = model(x)
         value = objective(logits, labels)
         (gradient,) = torch.autograd.grad(value.sum(), x)
-    return value.detach(), gradient, logits.detach().argmax(dim=1) != labels
+        return value.detach(), gradient, logits.detach().argmax(dim=1) != labels
+
+    with torch.enable_grad(), frozen_parameters(model):
+        value, gradient, wrong = once()
+        for _ in range(objective.eot - 1):
+            value, another, wrong = once()
+            gradient = gradient + another
+    return value, gradient / objective.eot if objective.eot > 1 else gradient, wrong
 
 
 def rank_wrong_classes(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

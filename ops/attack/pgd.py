@@ -30,13 +30,20 @@ class Found:
     """(N,): the objective there."""
     fooled: torch.Tensor
     """(N,) bool: whether the image is misclassified."""
+    passes: torch.Tensor
+    """(N,) int64: what was spent on it. A forward and a backward pass count one each; the iterate that is misclassified and
+    ends a search has the forward pass alone, so that the number does not depend on the batch."""
 
     def standing(self) -> torch.Tensor:
         """Return the places (M,) of the examples that are not fooled yet."""
         return (~self.fooled).nonzero().squeeze(1)
 
     def improve(self, places: torch.Tensor, other: "Found") -> None:
-        """Take over what `other` found for the examples at `places` (M,), which still stand, where that is better."""
+        """Take over what `other` found for the examples at `places` (M,), which still stand, where that is better.
+
+        Its passes are added.
+        """
+        self.passes[places] += other.passes
         better = other.fooled | (other.value > self.value[places])
         taken = places[better]
         self.images[taken] = other.images[better]
@@ -57,6 +64,7 @@ def pgd(
     rule: Rule = "steepest",
     restarts: int = 1,
     start: Start = "uniform",
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
@@ -64,7 +72,8 @@ def pgd(
     threat's norm (default: see `default_size`), or `adam`, at the rates of Rebuffi et al.'s PGD-40 (not for L1). `loss` is
     ce, margin or dlr. Returns for each example the first iterate that is misclassified, else the one with the largest
     objective; only examples that still stand get another of the `restarts`. The result of an example depends on its own
-    seed in `example_seeds` (N,) int64, not on the batch it is in.
+    seed in `example_seeds` (N,) int64, not on the batch it is in. What is spent on it (see `Found`) is added to `passes`
+    (N,) int64, if that is given.
     """
     objective = objective_of(loss)
 
@@ -79,6 +88,8 @@ def pgd(
         if not len(places):
             break
         found.improve(places, attempt(places, number))
+    if passes is not None:
+        passes += found.passes
     return found.images
 
 
@@ -101,6 +112,7 @@ def climb(
         centre.clone(),
         torch.full((count,), -torch.inf, device=device),
         torch.zeros(count, dtype=torch.bool, device=device),
+        torch.zeros(count, dtype=torch.int64, device=device),
     )
     x, places = start, torch.arange(count, device=device)
     with frozen_parameters(model):
@@ -110,7 +122,7 @@ def climb(
                 logits = model(x)
                 value = objective(logits, labels)
             wrong = logits.detach().argmax(dim=1) != labels
-            found.improve(places, Found(x.detach(), value.detach(), wrong))
+            found.improve(places, Found(x.detach(), value.detach(), wrong, 1 + (~wrong & (step < steps)).long()))
             if step == steps or wrong.all():
                 break
             (gradient,) = torch.autograd.grad(value.sum(), x)

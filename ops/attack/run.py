@@ -23,34 +23,43 @@ def run_attack(
     labels: torch.Tensor,
     threat: Threat,
     example_seeds: torch.Tensor,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the images (N, C, H, W) that `attack` makes of `images`, in the ball around them and in [0, 1].
 
-    `labels` and `example_seeds` are (N,) int64; an example's result does not depend on its batch.
+    `labels` and `example_seeds` are (N,) int64; an example's result does not depend on its batch. The forward and backward
+    passes that are spent on each example until it falls are added to `passes` (N,) int64, if that is given; a look at one
+    image for the number of classes is not among them.
 
     The difference of logits ratio needs 3 classes, 4 where it is targeted. With fewer its numerator, the margin, takes its
     place: steps follow only the direction of the gradient, and the denominator is there for scale.
     """
-    options: dict[str, Any] = {"example_seeds": example_seeds, "steps": attack.steps, "restarts": attack.restarts}
+    seeded: dict[str, Any] = {"example_seeds": example_seeds, "passes": passes}
+    options: dict[str, Any] = {"steps": attack.steps, "restarts": attack.restarts, **seeded}
     targets: dict[str, Any] = {"targets": attack.targets}
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
+    averaged: dict[str, Any] = {"eot": attack.eot}
     if attack.name == "pgd":
         return pgd(model, images, labels, threat, loss="margin", **options)
     if attack.name == "multitargeted":
         return multitargeted(model, images, labels, threat, **options, **targets)
     if attack.name == "apgd-ce":
-        return apgd(model, images, labels, threat, loss="ce", **options)
+        return apgd(model, images, labels, threat, loss="ce", **options, **averaged)
     if attack.name == "apgd-dlr":
-        return apgd(model, images, labels, threat, loss="dlr" if classes > 2 else "margin", **options)
+        loss = "dlr" if _classes(model, images) > 2 else "margin"
+        return apgd(model, images, labels, threat, loss=loss, **options, **averaged)
     if attack.name == "apgd-t":
-        loss = "dlr-targeted" if classes > 3 else "margin-targeted"
-        return apgd_targeted(model, images, labels, threat, loss=loss, **options, **targets)
+        loss = "dlr-targeted" if _classes(model, images) > 3 else "margin-targeted"
+        return apgd_targeted(model, images, labels, threat, loss=loss, **options, **targets, **averaged)
     if attack.name == "fab":
         return fab(model, images, labels, threat, **options)
     if attack.name == "fab-t":
         return fab_targeted(model, images, labels, threat, **options, **targets)
-    return square(model, images, labels, threat, queries=attack.steps, example_seeds=example_seeds)
+    return square(model, images, labels, threat, queries=attack.steps, **seeded)
+
+
+@torch.no_grad()
+def _classes(model: nn.Module, images: torch.Tensor) -> int:
+    return model(images[:1]).shape[1]
 
 
 def verify_adversarial(adversarial: torch.Tensor, images: torch.Tensor, threat: Threat, attack: str) -> None:

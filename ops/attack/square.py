@@ -20,6 +20,7 @@ def square(
     *,
     queries: int = 5000,
     example_seeds: torch.Tensor,
+    passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
 
@@ -28,7 +29,8 @@ def square(
     the image that a square covers falls from 0.8 as in AutoAttack.
 
     As in the paper, and unlike the public code, which paints one square for the whole batch, every example has its own
-    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch.
+    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch. The number of passes,
+    one before the first query and one for each, is added to `passes` (N,) int64, if that is given.
     """
     draws = Draws(example_seeds, images.device)
     begin = _first(draws, images, threat)
@@ -38,15 +40,15 @@ def square(
     places = torch.arange(len(images), device=images.device)
     centre, y = images, labels
     propose = _propose_square if threat.norm == "linf" else _propose_window
-    numbers = torch.empty(0)
+    numbers, spent = torch.empty(0), torch.full_like(labels, 1 + queries)
     for query in range(queries):
         done = value > 0
         if query % CHUNK == 0 or done.any():
             kept = ~done
-            found[places[done]] = best[done]
+            found[places[done]], spent[places[done]] = best[done], 1 + query
             places, best, value, centre, y = (part[kept] for part in (places, best, value, centre, y))
             if not len(places):
-                return found
+                break
             if query % CHUNK == 0:
                 numbers = draws.take(places.tolist(), CHUNK, 5 + images.shape[1])
             else:
@@ -57,6 +59,8 @@ def square(
         value = torch.where(better, new, value)
         best = torch.where(per_image(better, best), proposal, best)
     found[places] = best
+    if passes is not None:
+        passes += spent
     return found
 
 

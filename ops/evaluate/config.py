@@ -23,7 +23,7 @@ class RobustnessConfig(Config):
     splits: list[str] = Field(min_length=1, description="Splits to evaluate.")
     threats: list[Threat] = Field(min_length=1, description="Threat models; every model meets all of them.")
     attacks: Annotated[list[Attack], Field(min_length=1)] | AttackList = Field(
-        description="Attacks in their order, or standard or plus for those of AutoAttack; each meets only examples that "
+        description="Attacks in their order, or standard, plus or rand for those of AutoAttack; each meets only examples that "
         "still stand, and an example is robust if it survives all."
     )
     attacked: list[str] | None = Field(
@@ -34,7 +34,15 @@ class RobustnessConfig(Config):
         ge=1,
         description="Images of each such split that are attacked, classes and groups as they come; clean accuracy is of all.",
     )
-    batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
+    batch: int = Field(
+        256, ge=1, description="Images in a batch (does not change results, but for models that draw random numbers)."
+    )
+    draws: int | None = Field(
+        None,
+        ge=1,
+        description="Passes in which an image is classified; the class that most of them give counts. If not given, as many "
+        "as attacks average gradients over (`eot`): 1, or 20 with rand.",
+    )
     temperature_split: str = Field("validation", description="Split whose images set the temperature of each model.")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")
     honesty: HonestyConfig = HonestyConfig()
@@ -61,6 +69,14 @@ class RobustnessConfig(Config):
     def attacks_in(self, norm: Norm) -> list[Attack]:
         """Return the attacks for threats of this norm."""
         return published(self.attacks, norm) if isinstance(self.attacks, str) else self.attacks
+
+    def passes(self) -> int:
+        """Return in how many passes an image is classified."""
+        return self.draws or max(attack.eot for attack in self.attacks_in(self.threats[0].norm))
+
+    def expects_randomness(self) -> bool:
+        """Return whether every attack averages gradients: random models are then no surprise."""
+        return all(attack.eot > 1 for attack in self.attacks_in(self.threats[0].norm))
 
     def attack_names(self) -> list[str]:
         """Return the names of the attacks, in their order; they are the same for all norms."""

@@ -21,9 +21,11 @@ from ops.attack.threat import Threat
 from ops.evaluate.config import HonestyConfig
 
 BLACK_BOX = "square"
+RANDOM = "difference of outputs for one input"
+"""Not looked for where all attacks average gradients over draws, as AutoAttack's version `rand` does not."""
 LIMITS = {
     "outputs that look like probabilities": 0.0,
-    "difference of outputs for one input": 1e-4,
+    RANDOM: 1e-4,
     "images without a gradient": 0.0,
     "images where a random step is worse than the gradient's": 0.25,
     "accuracy under an unbounded attack": 0.05,
@@ -33,7 +35,7 @@ LIMITS = {
 """Each sign with the value above which it is raised. The second and the last limit are AutoAttack's."""
 MEANINGS = {
     "outputs that look like probabilities": "the model ends in a softmax: its gradients vanish; evaluate its logits",
-    "difference of outputs for one input": "the model is random: average gradients over draws before attacking it",
+    RANDOM: "the model draws random numbers: evaluate it with attacks: rand",
     "images without a gradient": "nothing for an attack to follow: rounding, saturation or a step function on the way",
     "images where a random step is worse than the gradient's": "the gradient does not point to higher loss",
     "accuracy under an unbounded attack": "an attack that may do anything fails: it does not work on this model",
@@ -101,7 +103,7 @@ def probe_model(
         survivors[multiple] = survived
     signs = [
         Sign("outputs that look like probabilities", float(_probabilities(logits))),
-        Sign("difference of outputs for one input", _difference(model, images, logits)),
+        Sign(RANDOM, _difference(model, images, logits)),
         *_gradients(model, x, y, threat, seeds),
         Sign("accuracy under an unbounded attack", float(survivors[float("inf")].mean())),
         Sign("rise of accuracy with eps", _rise([s.mean() for s in survivors.values()])),

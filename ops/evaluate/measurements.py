@@ -50,13 +50,16 @@ def split_name(model: str) -> tuple[str, int]:
     return (name, int(partition)) if name else (model, 0)
 
 
-def write_measurements(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as Parquet; raises ValueError if a value is no number or outside its own interval."""
+def write_measurements(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA) -> None:
+    """Write rows as Parquet with the columns of `schema`.
+
+    Raises ValueError if a value is no number or outside its own interval.
+    """
     for each in rows:
         if not each["low"] - 1e-9 <= each["value"] <= each["high"] + 1e-9:
             raise ValueError(f"a measurement is not inside its interval: {each}")
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), temporary, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(list(rows), schema), temporary, compression="zstd")
 
 
 def read_measurements(folder: Path) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import NO_THREAT, split_name
-from ops.evaluate.predicting import batches, check_mode, log_probabilities, logits_of, predict
+from ops.evaluate.predicting import answers_of, ask, batches, check_mode, seeded_noise
 from ops.evaluate.temperature import scaled_probabilities
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
@@ -34,18 +34,23 @@ def classify_images(
 ) -> pd.DataFrame:
     """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says.
 
-    `confidence` is the probability that the model gives to its prediction, `scaled_confidence` that at its `temperature`.
+    `confidence` is the probability that the model gives to its prediction, `scaled_confidence` that at its `temperature`,
+    `share_right` the share of the passes that are right: 0 or 1, but for random models that are asked several times.
     """
     check_mode(model, name)
-    found = log_probabilities(model, name, images, config.batch, device)
-    predicted = found.argmax(axis=1)
-    right = predicted == images.labels
-    sure = {
-        "confidence": np.exp(found.max(axis=1)),
-        "scaled_confidence": scaled_probabilities(found, temperature).max(axis=1),
+    answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
+    predicted = answers.predicted()
+    places = np.arange(len(predicted))
+    scaled = scaled_probabilities(answers.log_probabilities, temperature)
+    columns: dict[str, Any] = {
+        "predicted": predicted,
+        "confidence": np.exp(answers.log_probabilities)[places, predicted],
+        "scaled_confidence": scaled[places, predicted],
+        **dict.fromkeys(("clean", *config.attack_names(), "robust"), predicted == images.labels),
+        "share_right": answers.share_right(images.labels),
+        "passes": 0,
     }
-    columns = sure | dict.fromkeys(("clean", *config.attack_names(), "robust"), right)
-    return _outcomes(images, pd.DataFrame({"predicted": predicted} | columns), name, split, NO_THREAT)
+    return _outcomes(images, pd.DataFrame(columns), name, split, NO_THREAT)
 
 
 def attack_images(
@@ -62,13 +67,21 @@ def attack_images(
     """Return one row for each image: clean outcome, outcome of each attack, and whether it survived all.
 
     Each attack meets what still stands, in full batches. What is known after each batch is kept in `ledger` (JSON), from
-    which a killed evaluation goes on.
+    which a killed evaluation goes on. What models draw follows from seed, threat, attack and the first image of the batch.
+
+    A random model is asked `config.passes()` times, with noise that no attack has seen, and an image stands if most of its
+    answers are right. One answer would not do: each image meets as many draws as there are attacks, and fails the next
+    attack by bad luck or survives by good. `share_right` is the lowest share of right answers after any attack.
+
+    `passes` is how many forward and backward passes all attacks together spent on the image, until it fell or they ended.
 
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
     check_mode(model, name)
     seeds = torch.tensor([derive_seed(config.seed, "attack", identity) for identity in images.table["id"]])
-    predicted = predict(model, name, images, config.batch, device)
+    answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
+    predicted, share = answers.predicted(), answers.share_right(images.labels)
+    passes = np.zeros(len(images), np.int64)
     standing = predicted == images.labels
     known: dict[str, Any] = read_json(ledger) if ledger and ledger.exists() else {}
     # confidence is that of images as they are
@@ -76,22 +89,28 @@ def attack_images(
     columns: dict[str, Any] = {"predicted": predicted, **unsure, "clean": standing}
     for number, attack in enumerate(config.attacks_in(threat.norm), start=1):
         todo = np.flatnonzero(standing)
-        done, survived = known.get(attack.name, (0, standing.tolist()))
-        survived = np.array(survived, dtype=bool)
+        done, *so_far = known.get(attack.name, (0, standing, share, passes))
+        survived, share, passes = (np.array(each) for each in so_far)
         for places in batches(todo[done:], config.batch):
             x = images.batch(places).to(device, memory_format=torch.channels_last)
             y = images.targets(places).to(device)
-            adversarial = run_attack(model, attack, x, y, threat, seeds[places])
+            spent = torch.zeros_like(y)
+            with seeded_noise(device, config.seed, str(threat), attack.name, images.table["id"].iloc[places[0]]):
+                adversarial = run_attack(model, attack, x, y, threat, seeds[places], spent)
+                answers = answers_of(model, adversarial, name, config.passes())
             verify_adversarial(adversarial, x, threat, attack.name)
-            survived[places] = (logits_of(model, adversarial, name).argmax(dim=1) == y).cpu().numpy()
+            survived[places] = answers.predicted() == images.labels[places]
+            share[places] = np.minimum(share[places], answers.share_right(images.labels[places]))
+            passes[places] += spent.cpu().numpy()
             done += len(places)
             if ledger:
-                known[attack.name] = (done, survived.tolist())
+                known[attack.name] = (done, survived.tolist(), share.tolist(), passes.tolist())
                 write_json(ledger, known)
             if report:
                 report(number * len(images) - (len(todo) - done))
         columns[attack.name] = standing = survived
-    return _outcomes(images, pd.DataFrame(columns | {"robust": standing}), name, split, str(threat))
+    columns |= {"robust": standing, "share_right": share, "passes": passes}
+    return _outcomes(images, pd.DataFrame(columns), name, split, str(threat))
 
 
 def _outcomes(images: ImageSet, found: pd.DataFrame, name: str, split: str, threat: str) -> pd.DataFrame:

@@ -11,10 +11,10 @@ import torch
 from ops.data.loading import ImageSet
 from ops.data.pictures import COLOURS, save_figure
 from ops.evaluate.config import RobustnessConfig
-from ops.evaluate.honesty import Sign, black_box_sign, probe_model
+from ops.evaluate.honesty import RANDOM, Sign, black_box_sign, probe_model
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import row, split_name
-from ops.evaluate.predicting import choose
+from ops.evaluate.predicting import choose, seeded_noise
 from ops.files import read_json, write_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -28,27 +28,28 @@ def probe_models(
     models: Mapping[str, Path],
     images: ImageSet,
     predictions: pd.DataFrame,
-    scratch: Path,
+    ledgers: Mapping[str, Path],
     device: torch.device,
     monitor: Monitor,
 ) -> tuple[dict[str, list[Sign]], dict[str, dict[str, list[bool]]]]:
     """Return for each model its signs, and which of `config.honesty.images` images survive at which radius.
 
     `images` are those of the first split that is attacked, `predictions` their outcomes. Radii are multiples of eps, as
-    text, or `unbounded`. A model that is in `scratch` is not probed again.
+    text, or `unbounded`. A model that was probed, as its folder in `ledgers` says, is not probed again.
     """
     few = choose(images, config.attacked_splits()[0], config.honesty.images, config.seed)
     signs: dict[str, list[Sign]] = {}
     survivors: dict[str, dict[str, list[bool]]] = {}
     for done, name in enumerate(sorted(models), start=1):
-        ledger = scratch / f"{name.replace('/', '-')}--honesty.json"
+        ledger = ledgers[name] / "honesty.json"
         if not ledger.exists():
             write_json(ledger, _probe(config, models[name], few, device))
         found = read_json(ledger)
         model, seed = split_name(name)
         mine = predictions[(predictions["model"] == model) & (predictions["seed"] == seed)]
         black_box = black_box_sign(mine[mine["threat"] != "none"], config.attack_names())
-        signs[name] = [Sign(**sign) for sign in found["signs"]] + ([black_box] if black_box else [])
+        seen = [Sign(**sign) for sign in found["signs"]] + ([black_box] if black_box else [])
+        signs[name] = [sign for sign in seen if sign.name != RANDOM or not config.expects_randomness()]
         survivors[name] = found["survivors"]
         monitor.progress(done, len(models), "probing")
     return signs, survivors
@@ -59,7 +60,8 @@ def _probe(config: RobustnessConfig, folder: Path, images: ImageSet, device: tor
     every = np.arange(len(images))
     seeds = torch.tensor([derive_seed(config.seed, "probe", identity) for identity in images.table["id"]])
     x = images.batch(every).to(device, memory_format=torch.channels_last)
-    probe = probe_model(model, x, images.targets(every).to(device), config.threats[0], config.honesty, seeds)
+    with seeded_noise(device, config.seed, "probe"):
+        probe = probe_model(model, x, images.targets(every).to(device), config.threats[0], config.honesty, seeds)
     return {
         "signs": [{"name": sign.name, "value": sign.value} for sign in probe.signs],
         "survivors": {

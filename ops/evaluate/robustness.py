@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.data.pictures import bars, labelled_rows
 from ops.evaluate.calibration import debiased_calibration_error, draw_reliability, reliability
+from ops.evaluate.compute import write_compute
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
-from ops.evaluate.intervals import wilson
+from ops.evaluate.intervals import Interval, bootstrap, wilson
+from ops.evaluate.ledger import forget_others, model_ledgers
 from ops.evaluate.measurements import NO_THREAT, UNION, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
-from ops.evaluate.predicting import check_mode, choose, log_probabilities
+from ops.evaluate.predicting import ask, check_mode, choose, seeded_noise
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
 from ops.evaluate.temperature import fit_temperature
 from ops.files import read_json, replacing, write_json
@@ -36,7 +39,7 @@ CALIBRATION = {
 }
 """Metric by the column of the predictions that it judges."""
 REPLICATES = 500
-"""Of the bootstrap behind the interval of the calibration error."""
+"""Of the bootstrap behind the intervals of the calibration error and of single draws."""
 
 
 def measure_robustness(
@@ -44,7 +47,7 @@ def measure_robustness(
     models: Mapping[str, Path],
     real: Path,
     out: Path,
-    scratch: Path,
+    ledger: Path,
     cache: Path,
     device: torch.device,
     monitor: Monitor,
@@ -53,8 +56,10 @@ def measure_robustness(
 
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
-    ever attacked twice; a finished (model, split, threat) in `scratch` is not repeated. `honesty.json` says which models
-    show signs of masked gradients, `curve.parquet` how accuracy falls with eps.
+    ever attacked twice. What is known of a model is kept in `ledger`, by its weights and the images: after a kill it goes on
+    there, and when one model changes the others are not attacked again. `honesty.json` says which models show signs of
+    masked gradients, `curve.parquet` how accuracy falls with eps, `compute.parquet` how it falls with the passes that
+    attacks spend.
 
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
@@ -66,35 +71,38 @@ def measure_robustness(
     jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in met[split]]
     whole = {split: open_images(real, split, cache) for split in config.splits}
     sets = {split: choose(whole[split], split, config.images, config.seed) for split in config.attacked_splits()}
-    temperatures = _temperatures(config, models, real, scratch, cache, device)
+    ledgers = model_ledgers(ledger, models, real)
+    temperatures = _temperatures(config, models, open_images(real, config.temperature_split, cache), ledgers, device)
     sizes = [
         len(sets[split]) * len(config.attack_names()) if threat else len(whole[split]) for _, split, threat in jobs
     ]
-    for number, (name, split, threat) in enumerate(jobs):
-        report = partial(_progress, monitor, sum(sizes[:number]), sum(sizes))
+    before = accumulate(sizes, initial=0)
+    for size, done, (name, split, threat) in zip(sizes, before, jobs, strict=False):
+        report = partial(_progress, monitor, done, sum(sizes))
         kind = f"{threat.norm}-{threat.eps:.6f}" if threat else NO_THREAT
-        ledger = scratch / f"{name.replace('/', '-')}--{split}--{kind}.parquet"
-        if not ledger.exists():
+        finished = ledgers[name] / f"{split}--{kind}.parquet"
+        if not finished.exists():
             model, _ = load_classifier(models[name], device)
             if threat is None:
                 table = classify_images(model, name, whole[split], split, config, device, temperatures[name])
             else:
-                batches = ledger.with_suffix(".json")
+                batches = finished.with_suffix(".json")
                 table = attack_images(model, name, sets[split], split, threat, config, device, batches, report)
-            with replacing(ledger) as temporary:
+            with replacing(finished) as temporary:
                 pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary, compression="zstd")
-        pieces.append(pq.read_table(ledger).to_pandas(maps_as_pydicts="strict"))
-        report(sizes[number])
+        pieces.append(pq.read_table(finished).to_pandas(maps_as_pydicts="strict"))
+        report(size)
     predictions = pd.concat(pieces, ignore_index=True)
     with replacing(out / "predictions.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
     write_json(out / "temperatures.json", temperatures)
+    write_compute(out, predictions, config, dataset["name"])
     _pictures(predictions, config, models, sets, device, out)
     split = config.attacked_splits()[0]
     first = predictions[predictions["split"] == split]
-    signs, survivors = probe_models(config, models, sets[split], first, scratch, device, monitor)
+    signs, survivors = probe_models(config, models, sets[split], first, ledgers, device, monitor)
     write_measurements(out / "curve.parquet", curve_rows(survivors, config, dataset["name"]))
     draw_curve(survivors, config, out / "pictures" / "curve.png")
     doubts = warnings(signs)
@@ -105,26 +113,27 @@ def measure_robustness(
             "signs": {model: {sign.name: sign.value for sign in found} for model, found in signs.items()},
         },
     )
+    forget_others(ledger, ledgers.values())
     return _summary(rows, config, len(doubts))
 
 
 def _temperatures(
     config: RobustnessConfig,
     models: Mapping[str, Path],
-    real: Path,
-    scratch: Path,
-    cache: Path,
+    images: ImageSet,
+    ledgers: Mapping[str, Path],
     device: torch.device,
 ) -> dict[str, float]:
-    """Return the temperature of every model, from all images of a split that it was not trained on."""
-    ledger = scratch / "temperatures.json"
-    found: dict[str, float] = read_json(ledger) if ledger.exists() else {}
-    images = open_images(real, config.temperature_split, cache)
-    for name in sorted(models.keys() - found.keys()):
-        model, _ = load_classifier(models[name], device)
-        check_mode(model, name)
-        found[name] = fit_temperature(log_probabilities(model, name, images, config.batch, device), images.labels)
-        write_json(ledger, found)
+    """Return the temperature of every model, from all of `images`, which it was not trained on."""
+    found: dict[str, float] = {}
+    for name in sorted(models):
+        finished = ledgers[name] / "temperature.json"
+        if not finished.exists():
+            model, _ = load_classifier(models[name], device)
+            check_mode(model, name)
+            answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
+            write_json(finished, fit_temperature(answers.log_probabilities, images.labels))
+        found[name] = read_json(finished)
     return found
 
 
@@ -139,7 +148,9 @@ def _progress(monitor: Monitor, before: int, total: int, done: int) -> None:
 def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: str) -> list[dict[str, Any]]:
     """Return measurement rows: clean accuracy (all images), accuracy after each attack, robust accuracy, and its union.
 
-    Robust accuracy is after all attacks of a threat; the union counts images that survive those of every threat.
+    Robust accuracy is after all attacks of a threat; the union counts images that survive those of every threat. Where
+    images are classified in several passes, rows `... of a single draw` say how many of the passes were right on average,
+    with bootstrap intervals over images.
     """
     rows = []
     for (model, seed, split), table in predictions.groupby(["model", "seed", "split"], sort=False):
@@ -147,6 +158,9 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
         one = table[table["threat"] == NO_THREAT]
         rows.append(row(name, dataset, str(split), "all", "clean accuracy", _share(one["clean"]), len(one)))
         seed_of_bootstrap = derive_seed(config.seed, "calibration", str(split))
+        if config.passes() > 1:
+            share = _single_draw(one["share_right"], config.seed)
+            rows.append(row(name, dataset, str(split), "all", "clean accuracy of a single draw", share, len(one)))
         for metric, column in CALIBRATION.items():
             error = debiased_calibration_error(*_confidences(one, column), REPLICATES, seed_of_bootstrap)
             rows.append(row(name, dataset, str(split), "all", metric, error, len(one)))
@@ -158,6 +172,12 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
                 rows.append(row(name, dataset, str(split), "all", metric, _share(mine[column]), len(mine)))
             metric = f"robust accuracy ({threat})"
             rows.append(row(name, dataset, str(split), "all", metric, _share(mine["robust"]), len(mine)))
+            if config.passes() > 1:
+                metric, share = (
+                    f"robust accuracy of a single draw ({threat})",
+                    _single_draw(mine["share_right"], config.seed),
+                )
+                rows.append(row(name, dataset, str(split), "all", metric, share, len(mine)))
         if len(config.threats) > 1:
             union = table[table["threat"] != NO_THREAT].groupby("id")["robust"].all()
             rows.append(row(name, dataset, str(split), "all", UNION, _share(union), len(union)))
@@ -166,6 +186,11 @@ def accuracy_rows(predictions: pd.DataFrame, config: RobustnessConfig, dataset: 
 
 def _share(outcomes: pd.Series) -> tuple[float, float, float]:
     return wilson(int(outcomes.sum()), len(outcomes))
+
+
+def _single_draw(shares: pd.Series, seed: int) -> Interval:
+    values = shares.to_numpy()
+    return bootstrap(lambda r: r.mean(axis=1), values, np.zeros(len(values)), REPLICATES, derive_seed(seed, "draws"))
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts: int) -> Summary:
@@ -230,7 +255,8 @@ def _pictures(
     x = sets[split].batch(places).to(device)
     y = sets[split].targets(places).to(device)
     seeds = [derive_seed(config.seed, "attack", identity) for identity in sets[split].table["id"].iloc[places]]
-    adversarial = run_attack(model, attack, x, y, threat, torch.tensor(seeds))
+    with seeded_noise(device, config.seed, "picture"):
+        adversarial = run_attack(model, attack, x, y, threat, torch.tensor(seeds))
     delta = 0.5 + (adversarial - x) / (2 * (adversarial - x).abs().amax().clamp_min(1e-6))
     rows = {"image": x, "perturbation": delta, "adversarial": adversarial}
     shown = {k: (v.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for k, v in rows.items()}

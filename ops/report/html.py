@@ -1,8 +1,6 @@
 """The report: one page that works without a network, claims first."""
 
 import base64
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.evaluate.measurements import read_measurements
-from ops.files import read_json, replacing
+from ops.files import content_hash, read_json, replacing
 from ops.progress import Monitor
 from ops.report.comparisons import comparison_table
 from ops.report.config import ReportConfig
@@ -42,6 +40,11 @@ PICTURES = (
         "Accuracy against confidence, in bins of equal size; a calibrated model is on the line.",
     ),
     ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
+    (
+        "robustness",
+        "compute",
+        "Robust accuracy against the forward and backward passes that all attacks together have spent on an image.",
+    ),
     (
         "comparisons",
         "comparisons",
@@ -156,12 +159,3 @@ def _curation(inputs: Mapping[str, Path]) -> dict[str, int]:
         filtered = pd.read_parquet(inputs["filtered_synthetic"] / "manifest.parquet", columns=["split"])
         found["filtered synthetic"] = len(filtered)
     return found
-
-
-def content_hash(folder: Path) -> str:
-    """Return a short hash of all files of a folder, with their names."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(json.dumps(path.relative_to(folder).as_posix()).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops.attack.objectives import (
+    Objective,
     cross_entropy,
     dlr,
     evaluate_objective,
@@ -79,7 +80,7 @@ def test_names_and_targets_are_checked():
 def test_gradients_are_those_of_the_images_alone():
     model = torch.nn.Linear(4, 5)
     x = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
-    value, gradient, wrong = evaluate_objective(model, x, LABELS, cross_entropy)
+    value, gradient, wrong = evaluate_objective(model, x, LABELS, Objective(cross_entropy))
     p = model(x).softmax(1)
     expected = (p - torch.eye(5)[LABELS]) @ model.weight
     torch.testing.assert_close(gradient, expected.detach())

@@ -1,6 +1,7 @@
 """Robustness, fairness and claims on models whose answers are known."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from ops.attack.attacks import published
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.errors import AmalgamError
-from ops.evaluate import outcomes
+from ops.evaluate import outcomes, predicting
 from ops.evaluate import robustness as module
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.fairness import measure_fairness
@@ -196,8 +197,23 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards
     monkeypatch.setattr(module, "attack_images", lambda *a: attacked.append(a[1]) or original(*a))
     resumed = measure(models, shards, folders, recorder_type(), tag="killed")
     assert 0 < len(attacked) < 8, "of the jobs with attacks some were done"
-    for name in ("predictions.parquet", "measurements.parquet", "pictures/accuracy.png"):
+    for name in ("predictions.parquet", "measurements.parquet", "compute.parquet", "pictures/compute.png"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
+
+
+def test_only_a_model_that_changed_is_attacked_again(models, shards, folders, recorder, monkeypatch, tmp_path):
+    measure(models, shards, folders, recorder, tag="before")
+    changed = {**models, "classifier/real/seed-1": tmp_path / "real"}
+    shutil.copytree(models["classifier/mixed/seed-0"], changed["classifier/real/seed-1"])
+    attacked, original = [], module.attack_images
+    monkeypatch.setattr(module, "attack_images", lambda *a: attacked.append(a[1]) or original(*a))
+    (ledger,) = folders("scratch-before")
+    out = folders("robustness-after")[0]
+    settings = config(attacks=[{"name": "pgd", "steps": 5}, {"name": "apgd-ce", "steps": 6}])
+    measure_robustness(settings, changed, shards, out, ledger, folders("cache")[0], CPU, recorder)
+    assert attacked == ["classifier/real/seed-1"] * 2, "once under each threat"
+    fresh = measure(changed, shards, folders, recorder, tag="fresh")
+    assert (out / "predictions.parquet").read_bytes() == (fresh / "predictions.parquet").read_bytes()
 
 
 def test_a_killed_attack_goes_on_after_the_last_batch(shards, folders, tmp_path, monkeypatch):
@@ -258,7 +274,7 @@ def test_an_attack_that_leaves_the_ball_is_refused(shards, folders, monkeypatch)
     images = choose(open_images(shards, "test", cache), "test", 8, 0)
     monkeypatch.setattr(run, "pgd", lambda model, x, y, *a, **k: (x + 0.2).clamp(0, 1))
     monkeypatch.setattr(
-        outcomes, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
+        predicting, "logits_of", lambda model, x, name: torch.eye(2)[torch.from_numpy(images.labels)][: len(x)]
     )
     with pytest.raises(AmalgamError, match="left the threat model"):
         attack_images(Linear(32).eval(), "m", images, "test", Threat(), config(batch=8), CPU)

@@ -14,9 +14,9 @@ from PIL import Image
 from ops.errors import AmalgamError
 from ops.evaluate.comparisons import CLEAN, SCHEMA
 from ops.evaluate.measurements import UNION, row, write_measurements
-from ops.files import write_json
+from ops.files import content_hash, write_json
 from ops.report.config import ReportConfig
-from ops.report.html import content_hash, write_report
+from ops.report.html import write_report
 
 EVIL = '<script>alert("x")</script>'
 CLAIM = {
