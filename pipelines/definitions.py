@@ -43,11 +43,16 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     ]
     soup = soups.soup_asset(params.soup.ingredients, seeds)
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
+    folders = [
+        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
+        *evaluation.published_corruptions(published),
+    ]
+    known = ["/".join(folder.key.path) for folder in folders]
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
     upstream = [
         *raw.raw_assets(params.raw_images.dataset),
-        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
+        *folders,
         curation.curated_manifest,
         curation.real_shards,
         generation.autoencoder,
@@ -58,8 +63,9 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *trained,
         soup,
         evaluation.robustness_asset([*compared, soup.key]),
-        *evaluation.published_corruptions(published),
         evaluation.corruptions_asset([*compared, soup.key], published),
+        *evaluation.shift_sets(params.shift.sets, known),
+        evaluation.shift_asset([*compared, soup.key], params.shift.sets),
         evaluation.fairness,
         reports.claims,
         reports.training_study_asset(compared),

@@ -17,6 +17,7 @@ from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConf
 from ops.errors import AmalgamError
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
+from ops.evaluate.shift.config import ShiftConfig
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
 from ops.report.config import ClaimsConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -60,6 +61,7 @@ class Params(Config):
     soup: SoupConfig
     robustness: RobustnessConfig
     corruptions: CorruptionsConfig
+    shift: ShiftConfig
     fairness: FairnessConfig
     claims: ClaimsConfig
     training_study: TrainingStudyConfig
@@ -133,6 +135,12 @@ def _check_names(params: Params, name: str) -> None:
             f"{name}: corruptions.baseline is {params.corruptions.baseline!r}, which is not measured",
             f"use one of: {', '.join(sorted(measured))}",
         )
+    for key, folder in params.shift.sets.items():
+        if folder == params.raw_images.dataset:
+            raise AmalgamError(
+                f"{name}: shift.sets.{key} is {folder}, the dataset itself",
+                "name a folder of other images; domains of the dataset are in `shift.shifted`",
+            )
     for model in params.soup.ingredients:
         if model not in trained:
             raise AmalgamError(
