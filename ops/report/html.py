@@ -14,6 +14,7 @@ from ops.evaluate.measurements import read_measurements
 from ops.files import read_json, replacing
 from ops.progress import Monitor
 from ops.report.config import ReportConfig
+from ops.report.shift import shift_tables
 from ops.summary import Summary
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,6 +44,8 @@ PICTURES = (
     ("robustness", "curve", "Accuracy under PGD against the radius; unbounded, an attack that works leaves nothing."),
     ("corruptions", "accuracy", "Accuracy by corruption, severities and seeds averaged."),
     ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),
+    ("shift", "domains", "Accuracy by domain with 95 % intervals, seeds averaged."),
+    ("shift", "label_shift", "Accuracy under other class priors, before and after adapting to them; seeds averaged."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
 )
 
@@ -63,6 +66,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         robustness=accuracy_tables(read_measurements(inputs["robustness"])),
         doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
         corruptions=corruption_tables(inputs),
+        shift=shift_tables(inputs),
         fairness=fairness_table(read_measurements(inputs["fairness"])),
         pictures={
             name: figure

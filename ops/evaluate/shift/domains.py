@@ -8,16 +8,9 @@ import numpy as np
 
 from ops.evaluate.intervals import Interval, wilson
 from ops.evaluate.measurements import row
+from ops.evaluate.shift.names import ACCURACY, SAME_MIX, WORST_CLASS, WORST_DOMAIN, drop_metric
 from ops.evaluate.shift.shown import Shown, among
 from ops.runtime import derive_seed
-
-ACCURACY, WORST_DOMAIN, WORST_CLASS = "accuracy", "worst-domain accuracy", "worst-class accuracy"
-SAME_MIX = "same class mix"
-
-
-def drop_metric(split: str) -> str:
-    """Return what the loss of accuracy against `split` is called."""
-    return f"accuracy drop from {split}"
 
 
 @dataclass(frozen=True)

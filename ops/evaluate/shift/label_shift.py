@@ -13,19 +13,13 @@ from ops.evaluate.intervals import Interval
 from ops.evaluate.measurements import row
 from ops.evaluate.shift.adaptation import adapt, estimate_priors
 from ops.evaluate.shift.config import ShiftConfig
+from ops.evaluate.shift.names import EM, ERROR, GAIN_EM, GAIN_KNOWN, KNOWN, PLAIN, TRAINING, WORST
 from ops.evaluate.shift.priors import Prior, target_priors
 from ops.evaluate.shift.shown import Shown
 from ops.evaluate.shift.simulate import Simulation, bootstrap_sums, simulate
 from ops.files import replacing
 from ops.runtime import derive_seed
 
-PLAIN = "accuracy under label shift"
-EM = f"{PLAIN}, priors estimated"
-KNOWN = f"{PLAIN}, priors known"
-WORST = f"worst {PLAIN}"
-GAIN_EM = "gain of estimated priors"
-GAIN_KNOWN = "gain of known priors"
-ERROR = "error of estimated priors"
 PRIORS = pa.schema(
     [("prior", pa.string()), ("family", pa.string()), ("label", pa.string()), ("probability", pa.float64())]
 )
@@ -46,7 +40,7 @@ def source_prior(labels: np.ndarray, classes: Sequence[str]) -> Prior:
     if without:
         remedy = "raise curated_manifest.min_class_images, or leave these classes out of the dataset"
         raise AmalgamError(f"the training split has no image of {', '.join(without)}", remedy)
-    return Prior("training", "training", counts / counts.sum())
+    return Prior(TRAINING, TRAINING, counts / counts.sum())
 
 
 def write_priors(path: Path, priors: Sequence[Prior], classes: Sequence[str]) -> None:

@@ -16,10 +16,11 @@ import torch
 from ops.data.manifest import read_manifest
 from ops.evaluate.measurements import write_measurements
 from ops.evaluate.shift.config import ShiftConfig
-from ops.evaluate.shift.domains import ACCURACY, WORST_DOMAIN, accuracy_rows, answers, drop_metric, drop_rows
+from ops.evaluate.shift.domains import accuracy_rows, answers, drop_rows
 from ops.evaluate.shift.few_shot import few_shot_rows, shortages, write_few_shot
-from ops.evaluate.shift.label_shift import GAIN_EM, label_shift_rows, prepare, source_prior, write_priors
-from ops.evaluate.shift.pictures import draw_domains, draw_label_shift, shown_priors
+from ops.evaluate.shift.label_shift import label_shift_rows, prepare, source_prior, write_priors
+from ops.evaluate.shift.names import ACCURACY, GAIN_EM, WORST_DOMAIN, drop_metric, single_first
+from ops.evaluate.shift.pictures import draw_domains, draw_label_shift
 from ops.evaluate.shift.sets import quarantined
 from ops.evaluate.shift.shown import Shown, ingest_sets, open_shown, publish_sets, show, write_predictions
 from ops.files import read_json
@@ -69,7 +70,11 @@ def measure_shift(
     publish_sets(sets, out)
     frame = pd.DataFrame(rows)
     draw_domains(frame, [part.name for part in shown], out / "pictures" / "domains.png")
-    draw_label_shift(frame, shown_priors(simulation.priors), out / "pictures" / "label_shift.png")
+    draw_label_shift(
+        frame,
+        single_first([(prior.name, prior.family) for prior in simulation.priors]),
+        out / "pictures" / "label_shift.png",
+    )
     return _summary(
         frame, config, shown, {name: quarantined(sets[name]) for name in sets}, shortages(few_shot, classes)
     )

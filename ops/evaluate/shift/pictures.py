@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ops.data.pictures import COLOURS, save_figure
-from ops.evaluate.shift.domains import ACCURACY
-from ops.evaluate.shift.label_shift import EM, KNOWN, PLAIN
-from ops.evaluate.shift.priors import Prior
+from ops.evaluate.shift.names import ACCURACY, EM, KNOWN, PLAIN
 
 
 def draw_domains(rows: pd.DataFrame, splits: Sequence[str], path: Path) -> None:
@@ -68,9 +66,3 @@ def draw_label_shift(rows: pd.DataFrame, names: Sequence[str], path: Path) -> No
     panels[0].set_ylabel("accuracy", fontsize=8)
     panels[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save_figure(figure, path)
-
-
-def shown_priors(priors: Sequence[Prior]) -> list[str]:
-    """Return what is shown of the priors: single ones, then families, whose members are averaged."""
-    single = [prior.name for prior in priors if prior.name == prior.family]
-    return [*single, *dict.fromkeys(prior.family for prior in priors if prior.name != prior.family)]
