@@ -6,7 +6,7 @@ simple procedure. Everything rests on posteriors that are calibrated for the sou
 
 import numpy as np
 
-TOLERANCE, ITERATIONS = 1e-4, 1000
+TOLERANCE, ITERATIONS = 1e-5, 2000
 """EM stops when no probability moves by more, or after so many rounds."""
 
 

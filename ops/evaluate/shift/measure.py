@@ -70,14 +70,11 @@ def measure_shift(
     publish_sets(sets, out)
     frame = pd.DataFrame(rows)
     draw_domains(frame, [part.name for part in shown], out / "pictures" / "domains.png")
-    draw_label_shift(
-        frame,
-        single_first([(prior.name, prior.family) for prior in simulation.priors]),
-        out / "pictures" / "label_shift.png",
-    )
-    return _summary(
-        frame, config, shown, {name: quarantined(sets[name]) for name in sets}, shortages(few_shot, classes)
-    )
+    priors = single_first([(prior.name, prior.family) for prior in simulation.priors])
+    draw_label_shift(frame, priors, out / "pictures" / "label_shift.png")
+    figures: dict[str, int | float | str] = {"images": sum(len(part.images) for part in shown)}
+    figures |= {f"quarantined in {name}": quarantined(folder) for name, folder in sets.items()}
+    return _summary(frame, config.in_distribution, priors, figures, shortages(few_shot, classes))
 
 
 def _few_shot(config: ShiftConfig, sets: Mapping[str, Path], real: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,14 +103,17 @@ def _domain_rows(
 
 def _summary(
     rows: pd.DataFrame,
-    config: ShiftConfig,
-    shown: Sequence[Shown],
-    quarantine: Mapping[str, int],
+    against: str,
+    priors: Sequence[str],
+    figures: Mapping[str, int | float | str],
     short: Sequence[Mapping[str, Any]],
 ) -> Summary:
-    """Return accuracy, worst domain and drop by model and split (seeds averaged), and the least that was found."""
+    """Return accuracy, worst domain and drop by model and split (seeds averaged), and classes with too few images.
+
+    `priors` are those that the mean gain is of: each once, families as one.
+    """
     tables: dict[str, Any] = {}
-    for metric, group in ((ACCURACY, "all"), (WORST_DOMAIN, None), (drop_metric(config.in_distribution), "all")):
+    for metric, group in ((ACCURACY, "all"), (WORST_DOMAIN, None), (drop_metric(against), "all")):
         mine = rows[(rows["metric"] == metric) & ((rows["group"] == group) | (group is None))]
         means = mine.groupby(["model", "split"])["value"].mean()
         tables[metric] = [
@@ -122,13 +122,12 @@ def _summary(
         ]
     tables["classes with too few images to adapt with"] = list(short)[:20]
     worst = rows[rows["metric"] == WORST_DOMAIN].groupby("model")["value"].min()
-    gains = rows[(rows["metric"] == GAIN_EM) & (rows["group"] != "prior=unshifted")]["value"]
-    figures: dict[str, int | float | str] = {
+    gains = rows[(rows["metric"] == GAIN_EM) & rows["group"].isin([f"prior={name}" for name in priors])]["value"]
+    found: dict[str, int | float | str] = {
         "models": int(rows.groupby(["model", "seed"]).ngroups),
-        "images": sum(len(part.images) for part in shown),
         "best worst-domain accuracy": float(worst.max()),
         "best model in its worst domain": str(worst.idxmax()),
         f"mean {GAIN_EM}": float(gains.mean()),
         "classes with too few images to adapt with": len(short),
     }
-    return Summary(figures | {f"quarantined in {name}": count for name, count in quarantine.items()}, tables)
+    return Summary({**found, **figures}, tables)

@@ -42,7 +42,7 @@ manifests = st.lists(
 ).map(table_of)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(manifests, st.floats(0.05, 0.95), st.randoms())
 def test_support_and_query(table, share, shuffler):
     """Concepts may hold images of several classes, as a patient does."""

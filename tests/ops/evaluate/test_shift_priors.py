@@ -239,3 +239,21 @@ def test_priors_are_distributions_and_em_never_leaves_them(classes, seed):
 
     for mine, weights in zip(found, counts, strict=True):
         assert likelihood(mine, weights) >= likelihood(source, weights) - 1e-9, "EM never falls"
+
+
+def test_the_interval_with_estimated_priors_is_for_other_samples_too():
+    """With many images and few unlabelled ones, it reaches as far as the accuracies by sample, each adapted by hand."""
+    posteriors, labels = world(SOURCE, 6000, 7)
+    priors = [Prior("t", "t", TARGET)]
+    found = measured(posteriors, labels, priors, unlabelled=8, samples=12, replicates=600)
+    row = found["prior=t", "accuracy under label shift, priors estimated"]
+    weights = image_weights(labels, TARGET)
+    counts = simulate(labels, priors, 8, 12, 600, 0).unlabelled[0]
+    by_sample = [
+        float(weights @ (adapt(posteriors, SOURCE, estimate).argmax(axis=1) == labels))
+        for estimate in estimate_priors(posteriors, SOURCE, counts)
+    ]
+    assert row["value"] == pytest.approx(np.mean(by_sample))
+    assert np.ptp(by_sample) > 0.05
+    assert row["low"] == pytest.approx(min(by_sample), abs=0.02)
+    assert row["high"] == pytest.approx(max(by_sample), abs=0.02)
