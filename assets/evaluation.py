@@ -1,6 +1,6 @@
 """Group `evaluation`: how good, how robust, and for whom."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -71,6 +71,38 @@ def corruptions_asset(models: Sequence[dg.AssetKey], published: str | None) -> d
             return step.finish(summary)
 
     return corruptions
+
+
+def shift_sets(sets: Mapping[str, str], known: Sequence[str]) -> list[dg.AssetSpec]:
+    """Return the external assets that are the folders of the user's `sets`, but those that are `known`."""
+    description = "Images from elsewhere, versioned by `data.dvc`; `dvc pull` brings them."
+    folders = sorted(set(sets.values()) - set(known))
+    return [dg.AssetSpec(f.split("/"), group_name="raw", description=description, kinds={"dvc"}) for f in folders]
+
+
+def shift_asset(models: Sequence[dg.AssetKey], sets: Mapping[str, str]) -> dg.AssetsDefinition:
+    """Return the asset `shift`, which shows every one of `models` images from elsewhere; `sets` are the user's folders."""
+
+    @dg.asset(
+        group_name="evaluation",
+        deps=["real_shards", *models, *(folder.split("/") for folder in sorted(set(sets.values())))],
+        kinds={"pytorch", "parquet", "webdataset"},
+        metadata=op("ops.evaluate.shift.measure"),
+    )
+    def shift(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """Accuracy of every model by domain, on sets from elsewhere and under other class priors; few-shot splits."""
+        from ops.evaluate.shift.config import ShiftConfig
+        from ops.evaluate.shift.measure import measure_shift
+
+        with steps.begin(context) as step:
+            folders = step.parents()
+            real = folders.pop("real_shards")
+            config = step.config(ShiftConfig)
+            raw = {name: step.parent(folder) for name, folder in sets.items()}
+            summary = measure_shift(config, folders, real, raw, step.out, step.scratch, step.cache, step.device, step)
+            return step.finish(summary)
+
+    return shift
 
 
 def model_card_asset(

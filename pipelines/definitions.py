@@ -44,16 +44,22 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     mixed_in = sorted({recipe.mix.source for recipe in recipes if recipe.uses_synthetic})
     soup = soups.soup_asset(params.soup.ingredients, seeds)
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
+    folders = [
+        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
+        *evaluation.published_corruptions(published),
+    ]
+    known = ["/".join(folder.key.path) for folder in folders]
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
     measured = [
         evaluation.robustness_asset([*compared, soup.key]),
         evaluation.corruptions_asset([*compared, soup.key], published),
+        evaluation.shift_asset([*compared, soup.key], params.shift.sets),
         evaluation.fairness,
     ]
     upstream = [
         *raw.raw_assets(params.raw_images.dataset),
-        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
+        *folders,
         curation.curated_manifest,
         curation.real_shards,
         generation.autoencoder,
@@ -63,7 +69,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         synthetic.filtered_synthetic_asset(scorer),
         *trained,
         soup,
-        *evaluation.published_corruptions(published),
+        *evaluation.shift_sets(params.shift.sets, known),
         *measured,
         evaluation.model_card_asset([*compared, soup.key], [asset.key for asset in measured], mixed_in),
         evaluation.comparisons,

@@ -19,6 +19,7 @@ from ops.evaluate.comparison_config import ComparisonsConfig
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
+from ops.evaluate.shift.config import ShiftConfig
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -62,6 +63,7 @@ class Params(Config):
     soup: SoupConfig
     robustness: RobustnessConfig
     corruptions: CorruptionsConfig
+    shift: ShiftConfig
     fairness: FairnessConfig
     comparisons: ComparisonsConfig
     model_card: ModelCardConfig
@@ -141,6 +143,12 @@ def _check_names(params: Params, name: str) -> None:
         if model not in measured | {None}:
             raise AmalgamError(
                 f"{name}: {key} is {model!r}, which is not measured", f"use one of: {', '.join(sorted(measured))}"
+            )
+    for key, folder in params.shift.sets.items():
+        if folder == params.raw_images.dataset:
+            raise AmalgamError(
+                f"{name}: shift.sets.{key} is {folder}, the dataset itself",
+                "name a folder of other images; domains of the dataset are in `shift.shifted`",
             )
     for model in params.soup.ingredients:
         if model not in trained:

@@ -8,6 +8,7 @@ there (classes and so on follow from the table).
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ INDEX_SCHEMA = pa.schema(
 )
 QUARANTINE_SCHEMA = pa.schema([("id", pa.string()), ("file", pa.string()), ("reason", pa.string())])
 KNOWN = {"file", "id", "label", "domain", "caption", "concept", "split"}
+UNDECODABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError)
+"""What `as_png` raises for bytes that are no image."""
 
 
 def ingest_images(config: RawImagesConfig, source: Path, out: Path, monitor: Monitor) -> Summary:
@@ -62,9 +65,9 @@ def ingest_images(config: RawImagesConfig, source: Path, out: Path, monitor: Mon
             continue
         _check(row, dataset)
         try:
-            data, size = _as_png(row["data"], config.image_size)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            quarantine.append({"id": row["id"], "file": row["file"], "reason": str(error)[:200]})
+            data, size = as_png(row["data"], config.image_size)
+        except UNDECODABLE as error:
+            quarantine.append({"id": row["id"], "file": row["file"], "reason": reason_of(error)})
             continue
         key = f"{len(index):08d}"
         shard = f"shards/raw-{len(index) // config.shard_size:06d}.tar"
@@ -167,8 +170,11 @@ def _check(row: dict[str, Any], dataset: dict[str, Any]) -> None:
         raise AmalgamError(f"{row['file']}: {row['id']} has no {', '.join(missing)}", "fill the column in, or drop it")
 
 
-def _as_png(data: bytes, size: int) -> tuple[bytes, int]:
-    """Return an image as RGB PNG bytes of `size` x `size`; bytes that are that already are kept."""
+def as_png(data: bytes, size: int) -> tuple[bytes, int]:
+    """Return an image as RGB PNG bytes of `size` x `size`; bytes that are that already are kept.
+
+    Raises one of `UNDECODABLE` for bytes that are no image.
+    """
     image = Image.open(io.BytesIO(data))
     image.load()
     if image.format == "PNG" and image.size == (size, size) and image.mode in ("RGB", "L"):
@@ -177,6 +183,11 @@ def _as_png(data: bytes, size: int) -> tuple[bytes, int]:
     square = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
     square.save(stream, "PNG", optimize=True)
     return stream.getvalue(), size
+
+
+def reason_of(error: Exception) -> str:
+    """Return why bytes are no image, in a line; without the address of the stream, which differs from run to run."""
+    return re.sub(r" <_io\.BytesIO object at 0x[0-9a-f]+>", "", str(error))[:200]
 
 
 def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

@@ -13,6 +13,7 @@ from ops.files import content_hash, read_json, replacing
 from ops.progress import Monitor
 from ops.report.comparisons import comparison_table
 from ops.report.config import ReportConfig
+from ops.report.shift import shift_tables
 from ops.summary import Summary
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -52,6 +53,8 @@ PICTURES = (
     ),
     ("corruptions", "accuracy", "Accuracy by corruption, severities and seeds averaged."),
     ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),
+    ("shift", "domains", "Accuracy by domain with 95 % intervals, seeds averaged."),
+    ("shift", "label_shift", "Accuracy under other class priors, before and after adapting to them; seeds averaged."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
 )
 
@@ -73,6 +76,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
         comparisons=comparison_table(inputs),
         corruptions=corruption_tables(inputs),
+        shift=shift_tables(inputs),
         fairness=fairness_table(read_measurements(inputs["fairness"])),
         pictures={
             name: figure

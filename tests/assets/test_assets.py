@@ -14,7 +14,7 @@ GROUPS = {
     "synthetic": {"sampling_plan", "synthetic_shards", "filtered_synthetic"},
     "classifiers": {"classifier/real", "classifier/mixed", "classifier/scorer"},
     "soups": {"ingredient/l2", "soup"},
-    "evaluation": {"robustness", "corruptions", "fairness", "comparisons", "model_card"},
+    "evaluation": {"robustness", "corruptions", "shift", "fairness", "comparisons", "model_card"},
     "reports": {"claims", "training_study", "report"},
 }
 

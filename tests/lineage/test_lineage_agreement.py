@@ -11,7 +11,7 @@ AFTER_RECIPE = {
     *RECIPE,
     *{f"ingredient/l2/seed-{n}" for n in (0, 1)},
     *{f"soup/seed-{n}" for n in (0, 1)},
-    *{"robustness", "corruptions", "fairness", "comparisons", "model_card"},
+    *{"robustness", "corruptions", "shift", "fairness", "comparisons", "model_card"},
     *{"claims", "training_study", "report"},
 }
 

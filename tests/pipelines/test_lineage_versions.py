@@ -180,6 +180,24 @@ def test_published_corruptions_are_raw_data(changed):
     assert {p.folder for p in found["corruptions"].parents} == {p.folder for p in found["robustness"].parents}
 
 
+def test_images_from_elsewhere_are_raw_data(changed):
+    """A folder that two sets, or another stage, read is one external asset."""
+
+    def change(tree):
+        tree["corruptions"]["published"] = "data/cifar-10-c"
+        folders = {"sketches": "data/sketches", "again": "data/sketches", "c": "data/cifar-10-c"}
+        tree["shift"]["sets"] = folders
+
+    found, external = changed(change)
+    assert found["shift"].raw == ("data/cifar-10-c", "data/sketches")
+    assert external == {project().params.raw_images.dataset, "data/cifar-10-c", "data/sketches"}
+    plain = next(s for s in project().stages if s.folder == "shift")
+    assert plain.raw == ()
+    assert {p.folder for p in found["shift"].parents} == {p.folder for p in found["robustness"].parents}
+    entry = yaml.safe_load(render(list(found.values())))["stages"]["shift"]
+    assert "data/sketches" in entry["deps"]
+
+
 def test_parents_of_partitioned_stages():
     stages = {s.folder: s for s in project().stages}
     assert "classifier/real/seed-0" in {p.folder for p in stages["soup/seed-0"].parents}

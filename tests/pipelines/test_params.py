@@ -65,6 +65,18 @@ def test_a_wrong_corruption_names_the_key(tree):
         validate(tree, "params.yaml")
 
 
+def test_the_dataset_is_not_from_elsewhere(tree):
+    tree["shift"]["sets"] = {"mine": tree["raw_images"]["dataset"]}
+    with pytest.raises(AmalgamError, match=r"shift\.sets\.mine is data/emoji-people, the dataset itself"):
+        validate(tree, "params.yaml")
+
+
+def test_a_wrong_shift_names_the_key(tree):
+    tree["shift"]["few_shot"]["shots"] = [0]
+    with pytest.raises(AmalgamError, match=r"shift\.few_shot\.shots\.0: .*greater than 0"):
+        validate(tree, "params.yaml")
+
+
 def test_initialisation_from_an_unknown_recipe(tree):
     name = next(iter(tree["ingredient"]["recipes"]))
     tree["ingredient"]["recipes"][name]["initialisation"] = "nobody"

@@ -92,7 +92,7 @@ def test_asset_graph(page, servers):
         "raw": ["raw_images", "manifest"],
         "synthetic": ["synthetic_shards", "filtered_synthetic"],
         "reports": ["claims", "training_study", "report"],
-        "evaluation": ["robustness", "corruptions", "fairness", "comparisons", "model_card"],
+        "evaluation": ["robustness", "corruptions", "shift", "fairness", "comparisons", "model_card"],
     }
     for group, names in shown.items():
         # the list, because the graph draws only those assets that its viewport shows

@@ -185,6 +185,9 @@ def test_corrupt_images_are_quarantined_and_counted(folders, recorder):
     quarantine = pd.read_parquet(raw / "quarantine.parquet")
     assert quarantine["file"].tolist() == ["1.jpg", "2.jpg", "3.jpg"]
     assert quarantine["reason"].str.len().min() > 5
+    (again,) = folders("again")
+    ingest_images(RawImagesConfig(dataset="mine"), source, again, recorder)
+    assert (again / "quarantine.parquet").read_bytes() == (raw / "quarantine.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(
