@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import classifiers, curation, evaluation, generation, raw, reports, soups, synthetic
+from assets import classifiers, curation, evaluation, external, generation, raw, reports, soups, synthetic
 from pipelines.executors import executor
 from pipelines.lineage import Stage, code_version, sources_of, stages
 from pipelines.params import Params, read_tree, section, validate
@@ -45,9 +45,17 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
+    elsewhere = external.external_assets(params.external.models)
+    measured = [*compared, *(model.key for model in elsewhere), soup.key]
+    folders = [
+        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
+        *evaluation.published_corruptions(published),
+    ]
+    brought = [params.raw_images.dataset, *(spec.key.to_user_string() for spec in folders)]
     upstream = [
         *raw.raw_assets(params.raw_images.dataset),
-        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
+        *folders,
+        *external.model_folders(params.external.models, known=brought),
         curation.curated_manifest,
         curation.real_shards,
         generation.autoencoder,
@@ -56,10 +64,10 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         synthetic.synthetic_shards,
         synthetic.filtered_synthetic_asset(scorer),
         *trained,
+        *elsewhere,
         soup,
-        evaluation.robustness_asset([*compared, soup.key]),
-        *evaluation.published_corruptions(published),
-        evaluation.corruptions_asset([*compared, soup.key], published),
+        evaluation.robustness_asset(measured),
+        evaluation.corruptions_asset(measured, published),
         evaluation.fairness,
         reports.claims,
         reports.training_study_asset(compared),

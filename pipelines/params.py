@@ -18,6 +18,7 @@ from ops.errors import AmalgamError
 from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
+from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
 from ops.soup.config import SoupConfig
@@ -57,6 +58,7 @@ class Params(Config):
     filtered_synthetic: FilteredSyntheticConfig
     classifier: Recipes
     ingredient: Recipes
+    external: ExternalModels
     soup: SoupConfig
     robustness: RobustnessConfig
     corruptions: CorruptionsConfig
@@ -127,16 +129,19 @@ def _check_names(params: Params, name: str) -> None:
     for key in params.classifier.recipes:
         _ancestry(params, key, name)
     _check_scorer(params, name)
-    measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"}
+    for key, model in params.external.models.items():
+        check_format(model.weights, f"{name}: external.models.{key}.weights")
+    external = {f"external/{key}" for key in params.external.models}
+    measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"} | external
     if params.corruptions.baseline not in measured | {None}:
         raise AmalgamError(
             f"{name}: corruptions.baseline is {params.corruptions.baseline!r}, which is not measured",
             f"use one of: {', '.join(sorted(measured))}",
         )
-    for model in params.soup.ingredients:
-        if model not in trained:
+    for part in params.soup.ingredients:
+        if part not in trained:
             raise AmalgamError(
-                f"{name}: soup.ingredients names {model!r}, which no recipe makes",
+                f"{name}: soup.ingredients names {part!r}, which no recipe makes",
                 f"use some of: {', '.join(sorted(trained))}",
             )
 

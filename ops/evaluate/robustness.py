@@ -19,7 +19,7 @@ from ops.evaluate.calibration import debiased_calibration_error, draw_reliabilit
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import wilson
-from ops.evaluate.measurements import NO_THREAT, row, split_name, write_measurements
+from ops.evaluate.measurements import NO_THREAT, row, split_name, title, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
 from ops.evaluate.predicting import choose
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
@@ -158,7 +158,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts
     best = max((r for r in first if r["metric"] == metric), key=lambda r: r["value"])
     figures = {"models": len(clean), "images per split": config.images, "best robust accuracy": best["value"]}
     return Summary(
-        {**figures, "best model": f"{best['model']}, seed {best['seed']}", "signs of masked gradients": doubts},
+        {**figures, "best model": title(best["model"], best["seed"]), "signs of masked gradients": doubts},
         {f"{split}, {config.threats[0]}": table},
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ops.errors import AmalgamError
 from ops.evaluate.fairness import read_predictions
 from ops.evaluate.intervals import bootstrap, group_gap
-from ops.evaluate.measurements import NO_THREAT, write_measurements
+from ops.evaluate.measurements import NO_SEED, NO_THREAT, write_measurements
 from ops.files import write_json
 from ops.progress import Monitor
 from ops.report.config import Claim, ClaimsConfig
@@ -41,7 +41,7 @@ def judge_claims(config: ClaimsConfig, robustness: Path, fairness: Path, out: Pa
                 "low": verdict["low"],
                 "high": verdict["high"],
                 "n": verdict["n"],
-                "seed": -1,
+                "seed": NO_SEED,
             }
         )
         monitor.progress(done, len(config.tests), "claim")
@@ -116,10 +116,17 @@ def _outcomes(claim: Claim, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray
     for model in (claim.better, claim.than):
         one = table[table["model"] == model]
         parts.append(one.groupby(["split", "id", "seed"])["robust"].min().unstack("seed"))
-    better, than = parts
+    better, than = _with_seeds(*parts), _with_seeds(*reversed(parts))
     if not (better.index.equals(than.index) and better.columns.equals(than.columns)):
         raise AmalgamError(
             f"{claim.better} and {claim.than} were not evaluated on the same images and seeds", "run robustness again"
         )
     groups = table.drop_duplicates(["split", "id"]).set_index(["split", "id"])["group"].reindex(better.index)
     return np.stack([better.to_numpy(np.float64), than.to_numpy(np.float64)], axis=1), groups.to_numpy(dtype=str)
+
+
+def _with_seeds(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return the outcomes (images, seeds) of `one`; a model without a seed is the same against every seed of `other`."""
+    if list(one.columns) != [NO_SEED]:
+        return one
+    return pd.DataFrame({seed: one[NO_SEED] for seed in other.columns}).rename_axis(columns=other.columns.name)
