@@ -43,7 +43,8 @@ def write_info(name: str, out: Path, split: str) -> None:
     published = STORE / name / "published.json"
     about = read_model_info(published) if published.exists() else None
     rows = read_measurements(STORE / "robustness")
-    write_model_info(out, model_info_of(card, name, rows, loaded.params.robustness, split, about=about))
+    doubts = read_json(STORE / "robustness" / "honesty.json")["warnings"]
+    write_model_info(out, model_info_of(card, name, rows, loaded.params.robustness, split, about=about, doubts=doubts))
     click.echo(f"wrote {out}")
 
 

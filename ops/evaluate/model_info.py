@@ -5,6 +5,7 @@ the folder `model_info` of github.com/RobustBench/robustbench. Fields that are n
 """
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,6 +119,7 @@ def model_info_of(
     split: str = "test",
     threat: Threat | None = None,
     about: ModelInfo | None = None,
+    doubts: Sequence[str] | None = None,
 ) -> ModelInfo:
     """Return the model-info of a model that was measured here.
 
@@ -133,6 +135,7 @@ def model_info_of(
         split: which of its splits.
         threat: which of its threats; the first if not given.
         about: who made the model and from what, where that is published.
+        doubts: the warnings in `honesty.json`; one of this model makes its figure `unreliable`.
 
     Raises AmalgamError for a model, split or threat that was not measured.
     """
@@ -160,6 +163,7 @@ def model_info_of(
         "dataset": str(clean["dataset"]),
         "eps": eps_text(threat),
         "clean_acc": f"{100 * clean['value']:.2f}",
+        "unreliable": None if doubts is None else any(doubt.startswith(f"{model}: ") for doubt in doubts),
         "footnote": " ".join(notes),
     }
     return ModelInfo.model_validate({key: value for key, value in fields.items() if value is not None})

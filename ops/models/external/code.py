@@ -47,7 +47,9 @@ def make_module(code: Path, name: str, arguments: Mapping[str, Any]) -> nn.Modul
         torch.manual_seed(0)
         if where.partition(".")[0] not in _own(code):
             raise AmalgamError(f"there is no module {where!r} for {name}", f"the folder has: {_list(_own(code))}")
-        with short_errors(f"importing {where}", code):
+        with short_errors(
+            f"importing {where}", code, "what it imports must be installed, or be Python files in its folder"
+        ):
             module = importlib.import_module(where)
         maker = getattr(module, attribute, None)
         if not callable(maker) or isinstance(maker, nn.Module):
@@ -55,7 +57,11 @@ def make_module(code: Path, name: str, arguments: Mapping[str, Any]) -> nn.Modul
             what = "has no class or function" if maker is None else "has something else than a class or function called"
             raise AmalgamError(f"{where} {what} {attribute!r}", f"set object to one of: {where}:{_list(found)}")
         _check_arguments(name, maker, arguments)
-        with short_errors(f"{name}({_list(arguments)})", code):
+        with short_errors(
+            f"{name}({', '.join(arguments)})",
+            code,
+            "correct its arguments, or the code; Python files are all that it may read",
+        ):
             made = maker(**arguments)
             if isinstance(made, nn.Module):
                 return made.eval()
@@ -63,7 +69,7 @@ def make_module(code: Path, name: str, arguments: Mapping[str, Any]) -> nn.Modul
 
 
 @contextmanager
-def short_errors(what: str, code: Path) -> Iterator[None]:
+def short_errors(what: str, code: Path, remedy: str) -> Iterator[None]:
     """Turn any exception of the user's code into an AmalgamError that names it and the line in `code` it comes from."""
     try:
         yield
@@ -73,10 +79,7 @@ def short_errors(what: str, code: Path) -> Iterator[None]:
         lines = str(error).strip().splitlines() or ["no message"]
         frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(code)]
         place = f" ({Path(frames[-1].filename).relative_to(code)}, line {frames[-1].lineno})" if frames else ""
-        raise AmalgamError(
-            f"{what} raised {type(error).__name__}{place}: {lines[0][:300]}",
-            "correct the model's code or its settings; what it imports must be installed or be Python files in its folder",
-        ) from None
+        raise AmalgamError(f"{what} raised {type(error).__name__}{place}: {lines[0][:300]}", remedy) from None
 
 
 def _check_arguments(name: str, maker: Any, arguments: Mapping[str, Any]) -> None:

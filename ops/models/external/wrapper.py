@@ -42,9 +42,10 @@ class External(Classifier):
         pixels = x.contiguous()  # not channels-last: code from elsewhere may rely on the plain layout (`view`)
         if self.side is not None and tuple(x.shape[2:]) != (self.side, self.side):
             pixels = F.interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True, align_corners=False)
-        with short_errors(f"{self.name}, given images {tuple(pixels.shape)},", self.code):
+        remedy = "if it was made for images of another size, set image_size to that; else correct its code"
+        with short_errors(f"{self.name}, given images {tuple(pixels.shape[1:])},", self.code, remedy):
             logits = self.net(pixels)
-        self._check(logits, len(x))
+        self._check(logits, x.shape[0])
         return logits.float() if self.order is None else logits.float().index_select(1, self.order)
 
     def _check(self, logits: object, count: int) -> None:
