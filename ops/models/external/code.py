@@ -42,6 +42,7 @@ def make_module(code: Path, name: str, arguments: Mapping[str, Any]) -> nn.Modul
     Modules of `code` find each other, and are no modules of anyone else. Random numbers are the same at each call.
     Raises AmalgamError for what is missing, for arguments that do not fit, for any exception, and for what is no module.
     """
+    code = code.resolve()
     where, _, attribute = name.partition(":")
     with _importable(code), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -73,7 +74,7 @@ def short_errors(what: str, code: Path, remedy: str) -> Iterator[None]:
     """Turn any exception of the user's code into an AmalgamError that names it and the line in `code` it comes from."""
     try:
         yield
-    except AmalgamError:
+    except (AmalgamError, MemoryError, torch.OutOfMemoryError):  # the last two are no fault of the code
         raise
     except (Exception, SystemExit) as error:
         lines = str(error).strip().splitlines() or ["no message"]

@@ -24,7 +24,7 @@ class External(Classifier):
     def __init__(self, net: nn.Module, architecture: ExternalArchitecture, code: Path) -> None:
         super(Classifier, self).__init__()  # no head, mean and deviation beside those that the module has inside
         self.net = net
-        self.name, self.code, self.side = architecture.object, code, architecture.image_size
+        self.name, self.code, self.side = architecture.object, code.resolve(), architecture.image_size
         self.classes = len(architecture.order)
         same = architecture.order == list(range(self.classes))
         self.register_buffer("order", None if same else torch.tensor(architecture.order), persistent=False)
