@@ -129,6 +129,21 @@ def export(model: str, out: Path) -> None:
     export_model(model, out)
 
 
+@main.command("model-info")
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--split", default="test", show_default=True, help="Split whose figures are written.")
+def model_info(model: str, out: Path, split: str) -> None:
+    """Write what was measured of a classifier as RobustBench's model-info (JSON).
+
+    MODEL is a folder of the store, such as classifier/real/seed-0. The figures are for the first threat of `robustness`;
+    `autoattack_acc` is there only where its attacks are AutoAttack's (attacks: standard).
+    """
+    from pipelines.export import write_info
+
+    write_info(model, out, split)
+
+
 @main.command()
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of MLflow.")

@@ -1,13 +1,14 @@
 """Everything Dagster loads: assets, resources, jobs, schedules, sensors."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import dagster as dg
 
-from assets import classifiers, curation, evaluation, generation, raw, reports, soups, synthetic
+from assets import classifiers, curation, evaluation, external, generation, raw, reports, soups, synthetic
 from pipelines.executors import executor
 from pipelines.lineage import Stage, code_version, sources_of, stages
 from pipelines.params import Params, read_tree, section, validate
@@ -44,17 +45,20 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     mixed_in = sorted({recipe.mix.source for recipe in recipes if recipe.uses_synthetic})
     soup = soups.soup_asset(params.soup.ingredients, seeds)
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
+    # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
+    compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
+    elsewhere = external.external_assets(params.external.models)
+    models = [*compared, *(model.key for model in elsewhere), soup.key]
     folders = [
         *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
         *evaluation.published_corruptions(published),
     ]
-    known = ["/".join(folder.key.path) for folder in folders]
-    # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
-    compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
+    folders += external.model_folders(params.external.models, known=_names(params, folders))
+    folders += evaluation.shift_sets(params.shift.sets, known=_names(params, folders))
     measured = [
-        evaluation.robustness_asset([*compared, soup.key]),
-        evaluation.corruptions_asset([*compared, soup.key], published),
-        evaluation.shift_asset([*compared, soup.key], params.shift.sets),
+        evaluation.robustness_asset(models),
+        evaluation.corruptions_asset(models, published),
+        evaluation.shift_asset(models, params.shift.sets),
         evaluation.fairness,
     ]
     upstream = [
@@ -68,16 +72,21 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         synthetic.synthetic_shards,
         synthetic.filtered_synthetic_asset(scorer),
         *trained,
+        *elsewhere,
         soup,
-        *evaluation.shift_sets(params.shift.sets, known),
         *measured,
-        evaluation.model_card_asset([*compared, soup.key], [asset.key for asset in measured], mixed_in),
         evaluation.comparisons,
+        evaluation.model_card_asset(models, [asset.key for asset in measured], mixed_in),
         reports.claims,
         reports.training_study_asset(compared),
     ]
     shown = [asset.key for asset in upstream if isinstance(asset, dg.AssetsDefinition)]
     return [*upstream, reports.report_asset(shown)]
+
+
+def _names(params: Params, folders: Sequence[dg.AssetSpec]) -> list[str]:
+    """Return the folders of raw data that have an asset: the dataset's and `folders`."""
+    return [params.raw_images.dataset, *("/".join(folder.key.path) for folder in folders)]
 
 
 def build_definitions(params: Params, tree: dict[str, Any]) -> dg.Definitions:

@@ -11,14 +11,7 @@ from pipelines.project import STORE
 
 def export_model(name: str, out: Path) -> None:
     """Write the classifier `name` of the store to the ONNX file `out`, and say how exact the file is."""
-    name = name.strip("/").removeprefix("store/")
-    known = _known_models()
-    if name not in known:
-        hint = f"use one of: {', '.join(known)}" if known else "make one first: python -m pipelines run"
-        meant = [each for each in known if each.startswith(f"{name}/")] or get_close_matches(name, known, n=1)
-        if meant:
-            hint = f"did you mean {meant[0]}? If not, {hint}"
-        raise AmalgamError(f"there is no model {name!r} in the store", hint)
+    name = _model(name)
     if out.is_dir() or out.suffix != ".onnx":
         raise AmalgamError(f"{out} is no name for an ONNX file", "give a file name that ends in .onnx")
     from ops.models.export import export_onnx
@@ -28,6 +21,44 @@ def export_model(name: str, out: Path) -> None:
     difference = export_onnx(STORE / name, out)
     size = out.stat().st_size / 1e6
     click.echo(f"wrote {out} ({size:.1f} MB); logits differ by at most {difference:.1e} from those of {name}")
+
+
+def write_info(name: str, out: Path, split: str) -> None:
+    """Write RobustBench's model-info of the classifier `name` of the store from what `robustness` measured."""
+    from ops.evaluate.measurements import read_measurements
+    from ops.evaluate.model_info import model_info_of, read_model_info, write_model_info
+    from ops.files import read_json
+    from ops.models.card import ModelCard
+    from pipelines.definitions import project
+    from pipelines.running import open_instance
+    from pipelines.state import status
+
+    name, loaded = _model(name), project()
+    measured = next(stage for stage in loaded.stages if stage.folder == "robustness")
+    with open_instance() as instance:
+        found, _ = status(loaded, instance, measured)
+    if found != "FRESH":  # params.yaml may say of other attacks than those that ran
+        raise AmalgamError(f"robustness is {found.lower()}", "python -m pipelines run robustness")
+    card = ModelCard.model_validate(read_json(STORE / name / "model.json"))
+    published = STORE / name / "published.json"
+    about = read_model_info(published) if published.exists() else None
+    rows = read_measurements(STORE / "robustness")
+    doubts = read_json(STORE / "robustness" / "honesty.json")["warnings"]
+    write_model_info(out, model_info_of(card, name, rows, loaded.params.robustness, split, about=about, doubts=doubts))
+    click.echo(f"wrote {out}")
+
+
+def _model(name: str) -> str:
+    """Return the folder of the model `name` below the store; raises AmalgamError that knows what was meant."""
+    name = name.strip("/").removeprefix("store/")
+    known = _known_models()
+    if name in known:
+        return name
+    hint = f"use one of: {', '.join(known)}" if known else "make one first: python -m pipelines run"
+    meant = [each for each in known if each.startswith(f"{name}/")] or get_close_matches(name, known, n=1)
+    if meant:
+        hint = f"did you mean {meant[0]}? If not, {hint}"
+    raise AmalgamError(f"there is no model {name!r} in the store", hint)
 
 
 def _known_models() -> list[str]:

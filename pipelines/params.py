@@ -21,6 +21,7 @@ from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.shift.config import ShiftConfig
 from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
+from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
 from ops.soup.config import SoupConfig
@@ -60,6 +61,7 @@ class Params(Config):
     filtered_synthetic: FilteredSyntheticConfig
     classifier: Recipes
     ingredient: Recipes
+    external: ExternalModels
     soup: SoupConfig
     robustness: RobustnessConfig
     corruptions: CorruptionsConfig
@@ -133,16 +135,19 @@ def _check_names(params: Params, name: str) -> None:
     for key in params.classifier.recipes:
         _ancestry(params, key, name)
     _check_scorer(params, name)
-    measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"}
+    for key, model in params.external.models.items():
+        check_format(model.weights, f"{name}: external.models.{key}.weights")
+    external = {f"external/{key}" for key in params.external.models}
+    measured = (trained - {f"classifier/{params.filtered_synthetic.scorer}"}) | {"soup"} | external
     baseline = params.corruptions.baseline
     named = {
         "corruptions.baseline": None if baseline == ALEXNET_NAME else baseline,
         "comparisons.reference": params.comparisons.reference,
     }
-    for key, model in named.items():
-        if model not in measured | {None}:
+    for key, wanted in named.items():
+        if wanted not in measured | {None}:
             raise AmalgamError(
-                f"{name}: {key} is {model!r}, which is not measured", f"use one of: {', '.join(sorted(measured))}"
+                f"{name}: {key} is {wanted!r}, which is not measured", f"use one of: {', '.join(sorted(measured))}"
             )
     for key, folder in params.shift.sets.items():
         if folder == params.raw_images.dataset:
@@ -150,10 +155,10 @@ def _check_names(params: Params, name: str) -> None:
                 f"{name}: shift.sets.{key} is {folder}, the dataset itself",
                 "name a folder of other images; domains of the dataset are in `shift.shifted`",
             )
-    for model in params.soup.ingredients:
-        if model not in trained:
+    for part in params.soup.ingredients:
+        if part not in trained:
             raise AmalgamError(
-                f"{name}: soup.ingredients names {model!r}, which no recipe makes",
+                f"{name}: soup.ingredients names {part!r}, which no recipe makes",
                 f"use some of: {', '.join(sorted(trained))}",
             )
 

@@ -102,7 +102,7 @@ def probe_model(
             survived[survived] = (_outputs(model, found).argmax(dim=1) == y).cpu().numpy()
         survivors[multiple] = survived
     signs = [
-        Sign("outputs that look like probabilities", float(_probabilities(logits))),
+        Sign("outputs that look like probabilities", float(look_like_probabilities(logits))),
         Sign(RANDOM, _difference(model, images, logits)),
         *_gradients(model, x, y, threat, seeds),
         Sign("accuracy under an unbounded attack", float(survivors[float("inf")].mean())),
@@ -142,7 +142,8 @@ def _everything(threat: Threat, images: torch.Tensor) -> float:
     return ROOM * {"linf": 1.0, "l2": pixels**0.5, "l1": float(pixels)}[threat.norm]
 
 
-def _probabilities(logits: torch.Tensor) -> bool:
+def look_like_probabilities(logits: torch.Tensor) -> bool:
+    """Say whether all rows of `logits` (N, K) are in [0, 1] and sum to 1."""
     sums = bool(((logits.sum(dim=1) - 1).abs() < 1e-5).all())
     return sums and float(logits.min()) > -1e-5 and float(logits.max()) < 1 + 1e-5
 

@@ -27,6 +27,9 @@ SCHEMA = pa.schema(
 )
 """`group` is "all" or "attribute=value"; `low` and `high` are the ends of the 95 % interval; `seed` is the model's."""
 
+NO_SEED = -1
+"""The seed of models that were not trained here, such as `external/carmon`."""
+
 NO_THREAT = "none"
 """The threat of outcomes on unperturbed images: these are all images of a split, while attacks meet a sample."""
 
@@ -45,9 +48,17 @@ def row(
 
 
 def split_name(model: str) -> tuple[str, int]:
-    """Return name and seed of a model folder's name: `classifier/real/seed-0` is (`classifier/real`, 0)."""
+    """Return name and seed of a model folder's name: `classifier/real/seed-0` is (`classifier/real`, 0).
+
+    A name without a seed (`external/carmon`) has NO_SEED.
+    """
     name, _, partition = model.rpartition("/seed-")
-    return (name, int(partition)) if name else (model, 0)
+    return (name, int(partition)) if name else (model, NO_SEED)
+
+
+def title(model: str, seed: int) -> str:
+    """Return a model's name for people: `classifier/real, seed 0`, or the name alone where there is no seed."""
+    return model if seed == NO_SEED else f"{model}, seed {seed}"
 
 
 def write_measurements(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA) -> None:

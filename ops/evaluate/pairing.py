@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ops.errors import AmalgamError
+from ops.evaluate.measurements import NO_SEED
 
 
 def read_outcomes(robustness: Path) -> pd.DataFrame:
@@ -27,13 +28,13 @@ def outcomes_by_image(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def paired(outcomes: dict[str, pd.DataFrame], model: str, than: str) -> tuple[np.ndarray, list[int]]:
     """Return outcomes (images, 2, seeds) of both models, and the seeds.
 
-    A model of which there is one set of weights is compared with every seed of the other. Raises AmalgamError if the
+    A model without a seed (a download) is compared with every seed of the other. Raises AmalgamError if the
     models were not evaluated on the same images and seeds, or on fewer than two images.
     """
     first, second = outcomes[model], outcomes[than]
-    if first.shape[1] == 1:
+    if list(first.columns) == [NO_SEED]:
         first = pd.DataFrame(dict.fromkeys(second.columns, first.iloc[:, 0]))
-    elif second.shape[1] == 1:
+    elif list(second.columns) == [NO_SEED]:
         second = pd.DataFrame(dict.fromkeys(first.columns, second.iloc[:, 0]))
     same = first.index.equals(second.index) and list(first.columns) == list(second.columns)
     if not same or first.isna().any(axis=None) or second.isna().any(axis=None):

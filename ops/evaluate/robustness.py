@@ -22,7 +22,7 @@ from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import Interval, bootstrap, wilson
 from ops.evaluate.ledger import forget_others, model_ledgers
-from ops.evaluate.measurements import NO_THREAT, UNION, row, split_name, write_measurements
+from ops.evaluate.measurements import NO_THREAT, UNION, row, split_name, title, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
 from ops.evaluate.predicting import ask, check_mode, choose, seeded_noise
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
@@ -211,7 +211,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts
     best = max((r for r in first if r["metric"] == metric), key=lambda r: r["value"])
     figures = {"models": len(clean), "images per split": config.images, "best robust accuracy": best["value"]}
     return Summary(
-        {**figures, "best model": f"{best['model']}, seed {best['seed']}", "signs of masked gradients": doubts},
+        {**figures, "best model": title(best["model"], best["seed"]), "signs of masked gradients": doubts},
         {f"{split}, {config.threats[0]}": table},
     )
 

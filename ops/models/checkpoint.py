@@ -1,4 +1,4 @@
-"""Model folders: `model.safetensors` and `model.json`. One function loads any classifier."""
+"""Model folders: `model.safetensors`, `model.json`, and `code/` of models from elsewhere. One function loads them all."""
 
 import hashlib
 from pathlib import Path
@@ -14,12 +14,17 @@ from ops.files import read_json, replacing, write_json
 from ops.models.base import Classifier
 from ops.models.build import build_classifier
 from ops.models.card import ModelCard
+from ops.models.external.config import ExternalArchitecture
+from ops.models.external.wrapper import external_classifier
+
+CODE = "code"
+"""Where a model from elsewhere has its Python files, in its folder."""
 
 
 def save_classifier(folder: Path, model: nn.Module, card: ModelCard) -> None:
     """Write weights and card to `folder`; equal weights are equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(model.state_dict().items())}
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary)
     write_json(folder / "model.json", card.model_dump(mode="json"))
@@ -28,7 +33,8 @@ def save_classifier(folder: Path, model: nn.Module, card: ModelCard) -> None:
 def load_classifier(folder: Path, device: torch.device) -> tuple[Classifier, ModelCard]:
     """Return the classifier in `folder` in evaluation mode, and its card.
 
-    Raises AmalgamError if a file is missing or damaged, or the weights are those of another architecture.
+    Raises AmalgamError if a file is missing or damaged, or the weights are those of another architecture. A model from
+    elsewhere runs its own Python code, and keeps the plain memory layout that this may rely on.
     """
     remedy = "make it again: python -m pipelines run"
     for name in ("model.json", "model.safetensors"):
@@ -39,6 +45,10 @@ def load_classifier(folder: Path, device: torch.device) -> tuple[Classifier, Mod
         tensors = load_file(folder / "model.safetensors")
     except (ValidationError, ValueError, SafetensorError) as error:
         raise AmalgamError(f"the model in {folder.name} is damaged: {str(error)[:200]}", remedy) from None
+    if isinstance(card.architecture, ExternalArchitecture):
+        external = external_classifier(card.architecture, folder / CODE)
+        load_weights(external, tensors, folder.name)
+        return external.to(device), card
     model = build_classifier(card.architecture, len(card.classes), card.mean, card.std)
     load_weights(model, tensors, folder.name)
     return place(model, device).eval(), card

@@ -9,7 +9,7 @@ import pandas as pd
 from ops.errors import AmalgamError
 from ops.evaluate.fairness import read_predictions
 from ops.evaluate.intervals import Interval, group_gap, resampled
-from ops.evaluate.measurements import NO_THREAT, write_measurements
+from ops.evaluate.measurements import NO_SEED, NO_THREAT, write_measurements
 from ops.evaluate.pairing import outcomes_by_image, paired
 from ops.evaluate.significance import Effect, bootstrap_mean, mean_effect, statistic_effect
 from ops.files import write_json
@@ -45,7 +45,7 @@ def judge_claims(config: ClaimsConfig, robustness: Path, fairness: Path, out: Pa
                 "low": verdict["low"],
                 "high": verdict["high"],
                 "n": verdict["n"],
-                "seed": -1,
+                "seed": NO_SEED,
             }
         )
         monitor.progress(done, len(config.tests), "claim")

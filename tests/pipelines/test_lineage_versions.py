@@ -198,6 +198,33 @@ def test_images_from_elsewhere_are_raw_data(changed):
     assert "data/sketches" in entry["deps"]
 
 
+def test_models_from_elsewhere_are_measured_like_ours(changed):
+    def change(tree):
+        one = {"folder": "data/zoo", "object": "model:Net", "weights": "w.safetensors"}
+        tree["external"]["models"] = {
+            "small": one,
+            "large": one | {"arguments": {"depth": 28}},
+            "mine": one | {"folder": "data/edm"},
+        }
+        tree["classifier"]["recipes"]["mixed"]["mix"]["source"] = "data/edm"
+
+    found, external = changed(change)
+    assert external == {project().params.raw_images.dataset, "data/zoo", "data/edm"}
+    small = found["external/small"]
+    assert (small.partition, small.params, small.raw) == (None, "external.models.small", ("data/zoo",))
+    assert {p.folder for p in small.parents} == {"real_shards"}
+    assert "ops/models/external/code.py" in small.sources
+    for stage in ("robustness", "corruptions"):
+        parents = {p.folder for p in found[stage].parents}
+        assert {"external/small", "external/large", "external/mine", "classifier/real/seed-0"} <= parents
+    study = {p.folder for p in found["training_study"].parents}
+    assert not any(name.startswith("external/") for name in study), "they have no history"
+    entry = yaml.safe_load(render(list(found.values())))["stages"]["external-small"]
+    assert entry["cmd"] == "python -m pipelines materialize external/small"
+    assert entry["params"] == ["external.models.small"]
+    assert {"data/zoo", "store/real_shards"} <= set(entry["deps"])
+
+
 def test_parents_of_partitioned_stages():
     stages = {s.folder: s for s in project().stages}
     assert "classifier/real/seed-0" in {p.folder for p in stages["soup/seed-0"].parents}

@@ -151,6 +151,49 @@ def test_a_filter_setting_without_effect_names_its_key(tree):
         validate(tree, "params.yaml")
 
 
+def external(**changes):
+    return {"folder": "data/carmon", "object": "model:WideResNet", "weights": "weights.safetensors"} | changes
+
+
+def test_a_model_from_elsewhere(tree):
+    assert validate(tree, "params.yaml").external.models == {}
+    tree["external"]["models"] = {"carmon_28": external(arguments={"depth": 28}), "other": external(classes=["a", "b"])}
+    tree["corruptions"]["baseline"] = "external/carmon_28"
+    found = validate(tree, "params.yaml")
+    assert found.external.models["carmon_28"].arguments == {"depth": 28}
+    assert found.corruptions.baseline == "external/carmon_28"
+
+
+@pytest.mark.parametrize("file", ["model.pt", "model.pth", "model.ckpt", "model.bin"])
+def test_weights_that_would_be_unpickled_are_refused_before_anything_runs(tree, file):
+    tree["external"]["models"] = {"carmon": external(weights=file)}
+    with pytest.raises(AmalgamError, match=rf"external\.models\.carmon\.weights is '{file}'") as error:
+        validate(tree, "params.yaml")
+    assert "weights_only=True" in error.value.remedy
+    assert "model.safetensors" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"a-b": external()}, r"external\.models\.a-b"),
+        ({"a.b": external()}, r"external\.models\.a\.b"),
+        ({"carmon": external(folder="elsewhere")}, r"external\.models\.carmon\.folder: .*no folder below data/"),
+        ({"carmon": {"folder": "data/x"}}, r"external\.models\.carmon\.weights: Field required"),
+    ],
+)
+def test_mistakes_in_a_model_from_elsewhere_name_the_key(tree, models, message):
+    tree["external"]["models"] = models
+    with pytest.raises(AmalgamError, match=message):
+        validate(tree, "params.yaml")
+
+
+def test_a_recipe_cannot_be_of_a_family_from_elsewhere(tree):
+    tree["classifier"]["recipes"]["real"]["architecture"] = {"family": "external"}
+    with pytest.raises(AmalgamError, match=r"classifier\.recipes\.real\.architecture\.family"):
+        validate(tree, "params.yaml")
+
+
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(AmalgamError, match="missing"):
         read_tree(tmp_path / "params.yaml")

@@ -18,7 +18,7 @@ from ops.evaluate.corruptions.pictures import draw_accuracies, draw_contact_shee
 from ops.evaluate.corruptions.published import IMAGENET_C, read_published
 from ops.evaluate.corruptions.rows import MEAN_ERROR, PLAIN_ACCURACY, corruption_rows, write_predictions
 from ops.evaluate.corruptions.score import ALEXNET_NAME
-from ops.evaluate.measurements import split_name, write_measurements
+from ops.evaluate.measurements import split_name, title, write_measurements
 from ops.evaluate.predicting import check_mode, predict
 from ops.files import read_json
 from ops.models.checkpoint import load_classifier
@@ -126,7 +126,7 @@ def _summary(rows: Sequence[Mapping[str, Any]], config: CorruptionsConfig, sourc
             "corruptions": len(config.corruptions),
             "severities": len(config.severities),
             f"smallest {metric}": best["value"],
-            "best model": f"{best['model']}, seed {best['seed']}",
+            "best model": title(best["model"], best["seed"]),
         },
         {f"{split}, {source.kind}": table},
     )

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from ops.errors import AmalgamError
 from ops.evaluate.comparison_config import ComparisonsConfig
 from ops.evaluate.comparisons import CLEAN, compare_models, headline
-from ops.evaluate.measurements import UNION, read_measurements, row, write_measurements
+from ops.evaluate.measurements import NO_SEED, UNION, read_measurements, row, write_measurements
 from ops.evaluate.pairing import outcomes_by_image, paired, read_outcomes
 from ops.evaluate.significance import holm, mean_effect
 
@@ -126,13 +126,17 @@ def test_one_seed_counts_images_only_and_says_so(write, folders, recorder):
     assert width.median() == pytest.approx(1, abs=0.2)
 
 
-def test_one_set_of_weights_meets_every_seed(write, folders, recorder):
-    outcomes = {key: value for key, value in three_models().items() if key[0] != "soup" or key[1] == 0}
+def test_a_model_without_a_seed_meets_every_seed(write, folders, recorder):
+    outcomes = {
+        (model, NO_SEED if model == "soup" else seed, *rest): value
+        for (model, seed, *rest), value in three_models().items()
+        if model != "soup" or seed == 0
+    }
     table, *_ = compared(write(outcomes), folders, recorder)
     line = table[(table["than"] == "soup") & (table["measure"] == CLEAN) & (table["split"] == "test")].iloc[0]
     mine = [outcomes["classifier/a", s, "test", "none"].mean() for s in (0, 1, 2)]
     assert line["seeds"].tolist() == [0, 1, 2]
-    assert line["effect"] == pytest.approx(np.mean(mine) - outcomes["soup", 0, "test", "none"].mean())
+    assert line["effect"] == pytest.approx(np.mean(mine) - outcomes["soup", NO_SEED, "test", "none"].mean())
     assert line["counted"] == "images and seeds"
 
 

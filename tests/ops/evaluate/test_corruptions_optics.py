@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -77,11 +77,14 @@ def test_defocus_blur_by_brute_force(severity, table):
 
 
 def scipy_zoom(image, factor):
-    """Zoom as the original does, which handles square images."""
+    """Zoom as the original does, which handles square images.
+
+    Rounding can put scipy's last row just outside the image, where its default (not meant by the original) is 0.
+    """
     side = len(image)
     crop = math.ceil(side / factor)
     top = (side - crop) // 2
-    big = ndimage.zoom(image[top : top + crop, top : top + crop], (factor, factor, 1), order=1)
+    big = ndimage.zoom(image[top : top + crop, top : top + crop], (factor, factor, 1), order=1, mode="nearest")
     trim = (len(big) - side) // 2
     return big[trim : trim + side, trim : trim + side]
 
@@ -99,6 +102,7 @@ def test_zoom_blur_is_scipys_zoom_averaged(table, side):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(16, 40), st.floats(1, 4.5))
+@example(39, 1.78125)
 def test_zooming_is_scipys(side, factor):
     image = np.random.default_rng(side).random((side, side, 1))
     np.testing.assert_allclose(resampling.zoom_in(image[None], factor)[0], scipy_zoom(image, factor), atol=1e-9)

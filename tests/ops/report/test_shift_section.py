@@ -75,7 +75,10 @@ def test_the_section_is_in_the_page_and_escaped(folder):
         "title": "t",
         "dataset": {"name": "d", "classes": [], "domains": [], "groups": "g", "notes": {}, "licence": ""},
     }
-    empty = {name: [] for name in ("claims", "robustness", "doubts", "corruptions", "sweeps", "curves", "lineage")}
+    empty = {
+        name: []
+        for name in ("claims", "robustness", "doubts", "corruptions", "comparisons", "sweeps", "curves", "lineage")
+    }
     empty |= {"curation": {}, "pictures": {}, "fairness": {"splits": [], "lines": []}}
     template = environment.get_template("report.html.j2")
     with_section = template.render(**told, **empty, shift=shift_tables({"shift": folder}))

@@ -1,0 +1,1 @@
+"""Models from elsewhere: any module from pixels to logits, with its own code and weights."""
