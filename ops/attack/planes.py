@@ -44,11 +44,11 @@ def _multiplier(steep: torch.Tensor, reach: torch.Tensor, room: torch.Tensor, ga
     whole = steep * reach
     total = whole.sum(dim=1)
     found = torch.where(total > 0, gain / total.clamp_min(tiny), 0)  # without a slope there is nowhere to go
-    full = (steep * room).sum(dim=1)
-    gain = torch.minimum(gain, full)
+    blocked = steep * room
+    gain = torch.minimum(gain, blocked.sum(dim=1))
     for _ in range(NEWTON_STEPS):
         free = found[:, None] * reach < room
-        value = torch.where(free, found[:, None] * whole, steep * room).sum(dim=1)
+        value = torch.where(free, found[:, None] * whole, blocked).sum(dim=1)
         left = (whole * free).sum(dim=1)
         new = found + torch.where(left > 0, (gain - value).clamp_min(0) / left.clamp_min(tiny), 0)
         settled = new - found <= PRECISION * found

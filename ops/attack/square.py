@@ -55,9 +55,8 @@ def square(
                 numbers = numbers[kept]
         proposal = propose(best, centre, numbers[:, query % CHUNK], query, threat)
         new = margin(model(proposal), y)
-        better = new > value
-        value = torch.where(better, new, value)
-        best = torch.where(per_image(better, best), proposal, best)
+        (better,) = (new > value).nonzero(as_tuple=True)  # few are: no pass over all images
+        value[better], best[better] = new[better], proposal[better]
     found[places] = best
     if passes is not None:
         passes += spent
@@ -90,9 +89,11 @@ def _propose_square(
     """
     channels, height, width = centre.shape[1:]
     side = side_of_square(query, height, width, "linf")
-    inside = squares(*corners(uniform[:, :2], height, width, side), side, height, width)
-    moved = (centre + threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]).clamp(0, 1)
-    return torch.where(inside, moved, best)
+    window = _window(*corners(uniform[:, :2], height, width, side), side, channels)
+    shift = threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]
+    proposal = best.clone()
+    proposal[window] = (centre[window] + shift).clamp_(0, 1)
+    return proposal
 
 
 def _propose_window(
@@ -109,10 +110,7 @@ def _propose_window(
     top, left = corners(uniform[:, :2], height, width, side)
     other = squares(*corners(uniform[:, 2:4], height, width, side), side, height, width)
     either = squares(top, left, side, height, width) | other
-    span = torch.arange(side, device=centre.device)
-    rows, columns = (top[:, None] + span)[:, None, :, None], (left[:, None] + span)[:, None, None, :]
-    images = torch.arange(len(centre), device=centre.device)[:, None, None, None]
-    window = (images, torch.arange(channels, device=centre.device)[None, :, None, None], rows, columns)
+    window = _window(top, left, side, channels)
 
     eta = twin_peaks(side, threat.norm).to(centre)
     lying = (uniform[:, 4] < 0.5)[:, None, None, None]
@@ -127,6 +125,14 @@ def _propose_window(
     delta = delta.masked_fill(other, 0)
     delta[window] = new / (_length(new, order) + TINY) * length
     return _stretched(delta, centre, threat) if threat.norm == "l2" else project(centre + delta, centre, threat)
+
+
+def _window(top: torch.Tensor, left: torch.Tensor, side: int, channels: int) -> tuple[torch.Tensor, ...]:
+    """Return the index that picks (M, C, side, side) from images (M, C, H, W): the squares with these corners (M,)."""
+    span = torch.arange(side, device=top.device)
+    rows, columns = (top[:, None] + span)[:, None, :, None], (left[:, None] + span)[:, None, None, :]
+    images = torch.arange(len(top), device=top.device)[:, None, None, None]
+    return images, torch.arange(channels, device=top.device)[None, :, None, None], rows, columns
 
 
 def _length(windows: torch.Tensor, order: int) -> torch.Tensor:
