@@ -39,7 +39,7 @@ def measure_fairness(config: FairnessConfig, robustness: Path, real: Path, out: 
     dataset = read_json(real / "dataset.json")
     table = read_predictions(robustness, config.attribute)
     rows: list[dict[str, Any]] = []
-    parts = list(table.groupby(["model", "seed", "split", "threat"]))
+    parts = list(table.groupby(["model", "seed", "split", "threat"], sort=False))
     for done, ((model, seed, split, threat), mine) in enumerate(parts, start=1):
         metric = "accuracy" if threat == NO_THREAT else f"robust accuracy ({threat})"
         rows += _rows(config, mine, metric, f"{model}/seed-{seed}", dataset["name"], str(split))

@@ -24,10 +24,10 @@ def judge_claims(config: ClaimsConfig, robustness: Path, fairness: Path, out: Pa
 
     The effect is oriented so that a positive number is what the paper claims. A paper claims something of a method, not
     of some weights; therefore `low` to `high` is a 95 % interval over new images and new training seeds
-    (`ops.evaluate.significance`), the more cautious the fewer seeds there are. With a single seed it is over images only,
-    and `counted` says so. `low over images` to `high over images` is the paired bootstrap for the weights at hand, in
-    which models and seeds on one image stay together. `holds` is true if `low` is above 0, false if `high` is below, and
-    null where this scale cannot tell.
+    (`ops.evaluate.significance`), the more cautious the fewer seeds there are, and never inside that over images. With a
+    single seed it is over images only, and `counted` says so. `low over images` to `high over images` is the paired
+    bootstrap for the weights at hand, in which models and seeds on one image stay together. `holds` is true if `low` is
+    above 0, false if `high` is below, and null where this scale cannot tell.
     """
     table = read_predictions(robustness, config.attribute)
     verdicts, rows = [], []
@@ -80,7 +80,8 @@ def judge(config: ClaimsConfig, claim: Claim, table: pd.DataFrame) -> dict[str, 
             )
     outcomes, groups, seeds = _outcomes(claim, mine)
     effect, by_seed, over_images = (_gap if claim.measure == "gap" else _mean)(config, claim, outcomes, groups)
-    low, high = max(effect.low, -1.0), min(effect.high, 1.0)  # shares and gaps differ by no more than 1
+    # seeds that happen to agree make nothing surer than images do; shares and gaps differ by no more than 1
+    low, high = max(min(effect.low, over_images[1]), -1.0), min(max(effect.high, over_images[2]), 1.0)
     return {
         **{name: getattr(claim, name) for name in ("claim", "source", "paper_effect", "measure", "splits")},
         "comparison": f"{claim.better} against {claim.than}",

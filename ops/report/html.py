@@ -72,7 +72,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         title=config.title,
         dataset=read_json(inputs["real_shards"] / "dataset.json"),
         claims=[{**claim, "verdict": VERDICTS[claim["holds"]]} for claim in claims],
-        robustness=accuracy_tables(read_measurements(inputs["robustness"])),
+        robustness=accuracy_tables(_without_single_attacks(read_measurements(inputs["robustness"]))),
         doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
         comparisons=comparison_table(inputs),
         corruptions=corruption_tables(inputs),
@@ -94,6 +94,11 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         temporary.write_text(page, encoding="utf-8")
     monitor.note(f"{len(claims)} claims, {len(page) // 1024} KiB")
     return Summary({"claims": len(claims), "size (KiB)": len(page) // 1024})
+
+
+def _without_single_attacks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the tables; what each attack leaves is in the picture, and would make them too wide to read."""
+    return rows[~rows["metric"].str.startswith("accuracy after")]
 
 
 def accuracy_tables(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -89,6 +89,19 @@ def test_the_gap_counts_seeds_too(judged):
     )
 
 
+@pytest.mark.parametrize("draw", range(8))
+@pytest.mark.parametrize("measure", ["gap", "clean"])
+def test_seeds_that_agree_by_chance_make_nothing_surer(judged, measure, draw):
+    """A gap of small groups is skewed: an interval from a standard error alone may end inside that over images."""
+    rng = np.random.default_rng(draw)
+    groups = np.repeat(list("abcd"), [40, 8, 5, 30])
+    mixed, real = (np.repeat(rng.random((len(groups), 1)) < share, 2, axis=1) for share in (0.7, 0.5))
+    found = judged({("test", "none"): (mixed, real)}, measure=measure, groups=groups)
+    assert found["effect by seed"][0] == found["effect by seed"][1]
+    assert found["low"] <= found["low over images"] <= found["high over images"] <= found["high"]
+    assert (found["holds"] is None) == (found["low"] <= 0 <= found["high"])
+
+
 def test_measures_are_of_their_threats_and_splits(judged):
     """`robust` is under the first threat, `worst_threat` under all; splits are taken together."""
     outcomes = {
