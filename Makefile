@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY = PASSIVE
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-install: $(VENV)/.installed  ## create the environment in .venv
+install: $(VENV)/.installed $(VENV)/.compiled  ## create the environment in .venv
 
 $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Amalgam needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12")'
@@ -26,6 +26,11 @@ $(VENV)/.installed: requirements.lock
 	  || $(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 20 --index-url $(TORCH_INDEX) $(TORCH) \
 	  || $(BIN)/python -m pip install --quiet --no-deps $(TORCH)
 	$(BIN)/python -m pip install --quiet -r requirements.lock
+	@touch $@
+
+# the loops of the CPU, so that no training has to wait for the compiler
+$(VENV)/.compiled: $(VENV)/.installed $(wildcard ops/models/kernels/*.py)
+	@$(BIN)/python -m ops.models.kernels
 	@touch $@
 
 data: install  ## fetch the embedded data (offline: it is in the repository)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ops.errors import AmalgamError
+from ops.files import replacing
 from pipelines.lineage import Stage
 from pipelines.project import ROOT
 
@@ -60,9 +61,24 @@ def _repo() -> Iterator["Repo"]:
 
 
 def commit(stage: Stage) -> None:
-    """Tell DVC that the stage's output is what its inputs, code and parameters make (updates `dvc.lock`)."""
-    with _repo() as repo:
-        repo.commit(stage.name, force=True)
+    """Tell DVC that the stage's output is what its inputs, code and parameters make (updates `dvc.lock`).
+
+    What `dvc commit --force` does, but for how `dvc.lock` is written: replaced as a whole, so that a kill leaves the old file
+    or the new one, and not read with the parser that keeps comments, which takes a second of every step. It has none.
+    """
+    from dvc.repo import lock_repo
+    from dvc.stage.serialize import to_lockfile
+    from dvc.utils.serialize import dumps_yaml, load_yaml
+
+    path = ROOT / "dvc.lock"
+    with _repo() as repo, lock_repo(repo):
+        found = repo.stage.load_one(name=stage.name)
+        found.save()
+        found.commit()
+        lock: dict[str, Any] = load_yaml(str(path)) if path.exists() else {"schema": "2.0"}
+        lock.setdefault("stages", {}).update(to_lockfile(found))
+        with replacing(path) as temporary:
+            temporary.write_text(dumps_yaml(lock), encoding="utf-8")
 
 
 def changed_stages() -> set[str]:

@@ -107,6 +107,12 @@ def clone(path: Path) -> Workspace:
         if (ROOT / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, path / name)
+    for compiled in ROOT.glob(
+        "ops/models/kernels/__pycache__/*.nb?"
+    ):  # valid as long as size and time of the source are
+        place = path / compiled.relative_to(ROOT)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy2(compiled, place)
     env = {k: v for k, v in os.environ.items() if k not in PRIVATE}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     env["DVC_SITE_CACHE_DIR"] = str(path / ".dvc" / "site")

@@ -90,10 +90,9 @@ def mean_effect(differences: np.ndarray) -> Effect:
     that the interval is never that of fewer sources. Where nothing varies it is a point, and p is 1 for no effect, 0 for
     any.
 
-    Few seeds tell their variance badly. In simulations 95 % intervals hold the truth in 87 to 98 % of cases with two
-    seeds, 92 to 98 % with three and 94 to 98 % with five; those over images only do in 83 % where seeds add as much to
-    the variance of the mean as images, and in 46 % where they add nine times as much. With one seed the interval is over
-    images only, and `counted` says so.
+    Few seeds tell their variance badly: with two or three, intervals hold the truth less often than they should where seeds
+    matter most, and those over images only far less (`benchmarks.coverage` measures both). With one seed the interval is
+    over images only, and `counted` says so.
 
     Raises ValueError for fewer than two images.
     """

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.lineage
 
@@ -42,6 +43,19 @@ def test_nothing_is_done_twice(workspace):
     assert ran(workspace.dvc("repro")) == set()
     assert "everything is up to date" in workspace.amalgam("run")
     assert workspace.locked() == before
+
+
+def test_dvc_lock_is_what_dvc_itself_would_write(workspace):
+    """A commit by DVC's own command changes no byte, and writes an entry that was taken out as it was."""
+    path = workspace.path / "dvc.lock"
+    written = path.read_bytes()
+    workspace.dvc("commit", "--force", "--quiet")
+    assert path.read_bytes() == written
+    lock = yaml.safe_load(written)
+    path.write_text(yaml.safe_dump(lock | {"stages": {k: v for k, v in lock["stages"].items() if k != "manifest"}}))
+    workspace.dvc("commit", "--force", "--quiet", "manifest")
+    assert yaml.safe_load(path.read_text()) == lock
+    path.write_bytes(written)
 
 
 def test_data_versions_are_dvc_hashes(workspace):
