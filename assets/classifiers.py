@@ -6,7 +6,7 @@ that it mixes (a real-only recipe does not wait for the generator; which synthet
 `mix.source`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import dagster as dg
 
@@ -57,17 +57,3 @@ def classifier_assets(
 ) -> Iterable[dg.AssetsDefinition]:
     """Return one asset per recipe of `section`."""
     return [classifier(section, name, recipe, seeds, group) for name, recipe in recipes.items()]
-
-
-def shard_folders(recipes: Iterable[Recipe], known: Sequence[str]) -> list[dg.AssetSpec]:
-    """Return the external assets that are folders of shards below `data/` which a recipe mixes in, but `known`."""
-    folders = {recipe.mix.source for recipe in recipes if recipe.uses_synthetic and "/" in recipe.mix.source}
-    return [
-        dg.AssetSpec(
-            folder.split("/"),
-            group_name="raw",
-            description="Shards of generated images, versioned by `data.dvc`; `dvc pull` brings them.",
-            kinds={"dvc", "webdataset"},
-        )
-        for folder in sorted(folders - set(known))
-    ]

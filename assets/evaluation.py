@@ -38,14 +38,6 @@ def robustness_asset(models: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
     return robustness
 
 
-def published_corruptions(folder: str | None) -> list[dg.AssetSpec]:
-    """Return the external asset that is the folder of published files, where there is one."""
-    if folder is None:
-        return []
-    description = "Published files of CIFAR-10-C or ImageNet-C, versioned by `data.dvc`; `dvc pull` brings them."
-    return [dg.AssetSpec(folder.split("/"), group_name="raw", description=description, kinds={"dvc"})]
-
-
 def corruptions_asset(models: Sequence[dg.AssetKey], published: str | None) -> dg.AssetsDefinition:
     """Return the asset `corruptions`, which shows every one of `models` corrupted images (or those in `published`)."""
 
@@ -71,13 +63,6 @@ def corruptions_asset(models: Sequence[dg.AssetKey], published: str | None) -> d
             return step.finish(summary)
 
     return corruptions
-
-
-def shift_sets(sets: Mapping[str, str], known: Sequence[str]) -> list[dg.AssetSpec]:
-    """Return the external assets that are the folders of the user's `sets`, but those that are `known`."""
-    description = "Images from elsewhere, versioned by `data.dvc`; `dvc pull` brings them."
-    folders = sorted(set(sets.values()) - set(known))
-    return [dg.AssetSpec(f.split("/"), group_name="raw", description=description, kinds={"dvc"}) for f in folders]
 
 
 def shift_asset(models: Sequence[dg.AssetKey], sets: Mapping[str, str]) -> dg.AssetsDefinition:

@@ -1,6 +1,6 @@
 """Group `classifiers`: one asset per model that was trained elsewhere. It has no seed, so no partitions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -33,16 +33,3 @@ def external_model(name: str, model: ExternalModel) -> dg.AssetsDefinition:
 def external_assets(models: Mapping[str, ExternalModel]) -> list[dg.AssetsDefinition]:
     """Return one asset per model."""
     return [external_model(name, model) for name, model in models.items()]
-
-
-def model_folders(models: Mapping[str, ExternalModel], known: Sequence[str]) -> list[dg.AssetSpec]:
-    """Return the external assets that are the folders of these models, but `known`."""
-    return [
-        dg.AssetSpec(
-            folder.split("/"),
-            group_name="raw",
-            description="Code and weights of a classifier trained elsewhere, versioned by `data.dvc`.",
-            kinds={"dvc", "pytorch"},
-        )
-        for folder in sorted({model.folder for model in models.values()} - set(known))
-    ]

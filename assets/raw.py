@@ -1,8 +1,35 @@
 """Group `raw`: the images as they came, and the table that describes them."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from assets.steps import Steps, op
+
+SHARDS = "Shards of generated images"
+CORRUPTIONS = "Published files of CIFAR-10-C or ImageNet-C"
+MODEL = "Code and weights of a classifier that was trained elsewhere"
+IMAGES = "Images from elsewhere"
+
+
+def brought_folders(uses: Iterable[tuple[str, str]], dataset: str) -> list[dg.AssetSpec]:
+    """Return the external assets that are folders below `data/` which a user brings, but that of the `dataset`.
+
+    `uses` has each folder with what it is, such as `SHARDS`; one with several uses is one asset.
+    """
+    found: dict[str, set[str]] = {}
+    for folder, use in uses:
+        found.setdefault(folder, set()).add(use)
+    return [
+        dg.AssetSpec(
+            folder.split("/"),
+            group_name="raw",
+            description=f"{'; '.join(sorted(what))}. Versioned by `data.dvc`; `dvc pull` brings them.",
+            kinds={"dvc"},
+        )
+        for folder, what in sorted(found.items())
+        if folder != dataset
+    ]
 
 
 def raw_assets(dataset: str) -> list[dg.AssetsDefinition | dg.AssetSpec]:

@@ -1,7 +1,6 @@
 """Everything Dagster loads: assets, resources, jobs, schedules, sensors."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,12 +48,12 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
     elsewhere = external.external_assets(params.external.models)
     models = [*compared, *(model.key for model in elsewhere), soup.key]
-    folders = [
-        *classifiers.shard_folders(recipes, known=[params.raw_images.dataset]),
-        *evaluation.published_corruptions(published),
+    uses = [
+        *((source, raw.SHARDS) for source in mixed_in if "/" in source),
+        *([(published, raw.CORRUPTIONS)] if published else []),
+        *((model.folder, raw.MODEL) for model in params.external.models.values()),
+        *((folder, raw.IMAGES) for folder in params.shift.sets.values()),
     ]
-    folders += external.model_folders(params.external.models, known=_names(params, folders))
-    folders += evaluation.shift_sets(params.shift.sets, known=_names(params, folders))
     measured = [
         evaluation.robustness_asset(models),
         evaluation.corruptions_asset(models, published),
@@ -63,7 +62,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     ]
     upstream = [
         *raw.raw_assets(params.raw_images.dataset),
-        *folders,
+        *raw.brought_folders(uses, params.raw_images.dataset),
         curation.curated_manifest,
         curation.real_shards,
         generation.autoencoder,
@@ -82,11 +81,6 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     ]
     shown = [asset.key for asset in upstream if isinstance(asset, dg.AssetsDefinition)]
     return [*upstream, reports.report_asset(shown)]
-
-
-def _names(params: Params, folders: Sequence[dg.AssetSpec]) -> list[str]:
-    """Return the folders of raw data that have an asset: the dataset's and `folders`."""
-    return [params.raw_images.dataset, *("/".join(folder.key.path) for folder in folders)]
 
 
 def build_definitions(params: Params, tree: dict[str, Any]) -> dg.Definitions:
