@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ops.evaluate.measurements import read_measurements
-from ops.evaluate.shift.names import ACCURACY, EM, KNOWN, PLAIN, SAME_MIX, TRAINING, single_first
+from ops.evaluate.shift.names import ACCURACY, EM, KNOWN, PLAIN, SAME_MIX, SOURCE, single_first
 
 VARIANTS = {PLAIN: "as it is", EM: "priors estimated", KNOWN: "priors known"}
 
@@ -21,7 +21,7 @@ def shift_tables(inputs: Mapping[str, Path]) -> dict[str, Any]:
         return {}
     rows = read_measurements(inputs["shift"])
     priors = pd.read_parquet(inputs["shift"] / "priors.parquet").drop_duplicates("prior")
-    pairs = [(p, f) for p, f in zip(priors["prior"], priors["family"], strict=True) if p != TRAINING]
+    pairs = [(p, f) for p, f in zip(priors["prior"], priors["family"], strict=True) if p != SOURCE]
     splits = dict.fromkeys(rows.loc[rows["metric"] == ACCURACY, "split"])
     domains = [_domains(rows[rows["split"] == split], split) for split in splits]
     return {"domains": domains, "priors": _priors(rows, single_first(pairs))}

@@ -38,6 +38,10 @@ class LabelShiftConfig(Config):
     )
     tweak_one: TweakOne | None = Field(None, description="The family of priors in which one class is frequent.")
     dirichlet: Dirichlet | None = Field(None, description="The family of priors drawn at random.")
+    calibration_split: str | None = Field(
+        "validation",
+        description="Split on whose images the probabilities of each model are calibrated before it adapts; null: not at all.",
+    )
     unlabelled: int = Field(500, ge=1, description="Unlabelled images from which a classifier estimates the priors.")
     samples: int = Field(20, ge=2, description="Times that such images are drawn.")
 
@@ -96,6 +100,9 @@ class ShiftConfig(Config):
 
     @model_validator(mode="after")
     def _different(self) -> "ShiftConfig":
+        calibration = self.label_shift.calibration_split
+        if calibration in (self.in_distribution, *self.shifted):
+            raise ValueError(f"calibration_split is {calibration}, on whose images models are measured; take another")
         for split in self.shifted:
             if split == self.in_distribution:
                 raise ValueError(f"shifted names {split}, which is in_distribution; leave it out")

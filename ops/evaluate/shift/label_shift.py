@@ -13,7 +13,7 @@ from ops.evaluate.intervals import Interval
 from ops.evaluate.measurements import row
 from ops.evaluate.shift.adaptation import adapt, estimate_priors
 from ops.evaluate.shift.config import ShiftConfig
-from ops.evaluate.shift.names import EM, ERROR, GAIN_EM, GAIN_KNOWN, KNOWN, PLAIN, TRAINING, WORST
+from ops.evaluate.shift.names import EM, ERROR, GAIN_EM, GAIN_KNOWN, KNOWN, PLAIN, SOURCE, WORST
 from ops.evaluate.shift.priors import Prior, target_priors
 from ops.evaluate.shift.shown import Shown
 from ops.evaluate.shift.simulate import Simulation, bootstrap_sums, simulate
@@ -33,14 +33,17 @@ def prepare(config: ShiftConfig, part: Shown) -> Simulation:
     return simulate(part.labels, priors, settings.unlabelled, settings.samples, config.replicates, config.seed)
 
 
-def source_prior(labels: np.ndarray, classes: Sequence[str]) -> Prior:
-    """Return the class prior of the training split; AmalgamError for a class without images: nothing can be over 0."""
+def source_prior(labels: np.ndarray, classes: Sequence[str], split: str) -> Prior:
+    """Return the class prior of a split; AmalgamError for a class without images: nothing can be over 0."""
     counts = np.bincount(labels, minlength=len(classes))
     without = [name for name, count in zip(classes, counts, strict=True) if not count]
     if without:
-        remedy = "raise curated_manifest.min_class_images, or leave these classes out of the dataset"
-        raise AmalgamError(f"the training split has no image of {', '.join(without)}", remedy)
-    return Prior(TRAINING, TRAINING, counts / counts.sum())
+        remedy = (
+            "leave these classes out of the dataset, or name another split in shift.label_shift.calibration_split (null: the "
+            "training split, uncalibrated)"
+        )
+        raise AmalgamError(f"the split {split} has no image of {', '.join(without)}", remedy)
+    return Prior(SOURCE, SOURCE, counts / counts.sum())
 
 
 def write_priors(path: Path, priors: Sequence[Prior], classes: Sequence[str]) -> None:
@@ -55,7 +58,13 @@ def write_priors(path: Path, priors: Sequence[Prior], classes: Sequence[str]) ->
 
 
 def label_shift_rows(
-    model: str, posteriors: np.ndarray, source: np.ndarray, simulation: Simulation, dataset: str, split: str
+    model: str,
+    posteriors: np.ndarray,
+    calibrated: np.ndarray,
+    source: np.ndarray,
+    simulation: Simulation,
+    dataset: str,
+    split: str,
 ) -> list[dict[str, Any]]:
     """Return measurement rows of one model under all priors, and of each family: its mean and its worst.
 
@@ -65,13 +74,14 @@ def label_shift_rows(
 
     Args:
         model: its name with the seed.
-        posteriors: (N, K) of the images in `simulation`.
-        source: (K,) the prior that the posteriors stand for, that of the training split.
+        posteriors: (N, K) of the images in `simulation`, which the classifier as it is goes by.
+        calibrated: (N, K), which it adapts; the same, if they are not calibrated.
+        source: (K,) the prior that the latter stand for.
         simulation: the split under the priors.
         dataset: its name.
         split: its name.
     """
-    measured = _measure(posteriors, source, simulation)
+    measured = _measure(posteriors, calibrated, source, simulation)
     found = {prior.name: table for prior, table in zip(simulation.priors, measured, strict=True)}
     families: dict[str, list[dict[str, np.ndarray]]] = {}
     for prior, table in zip(simulation.priors, measured, strict=True):
@@ -97,14 +107,16 @@ def label_shift_rows(
     ]
 
 
-def _measure(posteriors: np.ndarray, source: np.ndarray, simulation: Simulation) -> list[dict[str, np.ndarray]]:
+def _measure(
+    posteriors: np.ndarray, calibrated: np.ndarray, source: np.ndarray, simulation: Simulation
+) -> list[dict[str, np.ndarray]]:
     """Return for each prior the metrics: the estimate first, then its replicates."""
     columns, estimated = [], []
     labels, samples = simulation.labels, simulation.unlabelled.shape[1]
     plain = posteriors.argmax(axis=1) == labels
     for prior, weights, counts in zip(simulation.priors, simulation.weights, simulation.unlabelled, strict=True):
-        estimates = estimate_priors(posteriors, source, counts)
-        told = [adapt(posteriors, source, target).argmax(axis=1) == labels for target in (prior.share, *estimates)]
+        estimates = estimate_priors(calibrated, source, counts)
+        told = [adapt(calibrated, source, target).argmax(axis=1) == labels for target in (prior.share, *estimates)]
         columns.append(weights[:, None] * np.stack([plain, *told], axis=1))
         estimated.append(estimates)
     values = np.concatenate(columns, axis=1)

@@ -15,14 +15,24 @@ import torch
 
 from ops.data.manifest import read_manifest
 from ops.evaluate.measurements import write_measurements
+from ops.evaluate.shift.calibrating import fit_calibration
 from ops.evaluate.shift.config import ShiftConfig
 from ops.evaluate.shift.domains import accuracy_rows, answers, drop_rows
 from ops.evaluate.shift.few_shot import few_shot_rows, shortages, write_few_shot
 from ops.evaluate.shift.label_shift import label_shift_rows, prepare, source_prior, write_priors
 from ops.evaluate.shift.names import ACCURACY, GAIN_EM, WORST_DOMAIN, drop_metric, single_first
 from ops.evaluate.shift.pictures import draw_domains, draw_label_shift
+from ops.evaluate.shift.priors import Prior
 from ops.evaluate.shift.sets import quarantined
-from ops.evaluate.shift.shown import Shown, ingest_sets, open_shown, publish_sets, show, write_predictions
+from ops.evaluate.shift.shown import (
+    Shown,
+    ingest_sets,
+    open_calibration,
+    open_shown,
+    publish_sets,
+    show,
+    write_predictions,
+)
 from ops.files import read_json
 from ops.progress import Monitor
 from ops.summary import Summary
@@ -53,18 +63,19 @@ def measure_shift(
     few_shot, classes = _few_shot(config, sets, real)
     write_few_shot(out / "few_shot.parquet", few_shot)
     simulation = prepare(config, shown[0])
-    manifest = read_manifest(real)
-    trained = manifest.loc[manifest["split"] == "train", "label"].map({c: n for n, c in enumerate(dataset["classes"])})
-    source = source_prior(trained.to_numpy(np.int64), dataset["classes"])
+    calibration = open_calibration(config, real, cache)
+    source = _source(calibration, real, dataset["classes"])
     write_priors(out / "priors.parquet", [source, *simulation.priors], dataset["classes"])
-    given = show(models, shown, config, scratch, device, monitor)
+    given = show(models, [*shown, *calibration], config, scratch, device, monitor)
     write_predictions(out / "predictions.parquet", given, shown)
     rows: list[dict[str, Any]] = []
     for done, (model, splits) in enumerate(given.items(), start=1):
         rows += _domain_rows(model, splits, shown, config, dataset["name"])
-        rows += label_shift_rows(
-            model, splits[shown[0].name], source.share, simulation, dataset["name"], config.in_distribution
-        )
+        posteriors = calibrated = splits[shown[0].name]
+        for part in calibration:
+            calibrated = fit_calibration(splits[part.name], part.labels)(posteriors)
+        split = config.in_distribution
+        rows += label_shift_rows(model, posteriors, calibrated, source.share, simulation, dataset["name"], split)
         monitor.progress(done, len(given), "model")
     write_measurements(out / "measurements.parquet", rows)
     publish_sets(sets, out)
@@ -75,6 +86,15 @@ def measure_shift(
     figures: dict[str, int | float | str] = {"images": sum(len(part.images) for part in shown)}
     figures |= {f"quarantined in {name}": quarantined(folder) for name, folder in sets.items()}
     return _summary(frame, config.in_distribution, priors, figures, shortages(few_shot, classes))
+
+
+def _source(calibration: Sequence[Shown], real: Path, classes: Sequence[str]) -> Prior:
+    """Return the class prior that posteriors stand for: that of the images they are calibrated on, or else of training."""
+    for part in calibration:
+        return source_prior(part.labels, classes, part.name)
+    manifest = read_manifest(real)
+    trained = manifest.loc[manifest["split"] == "train", "label"].map({c: n for n, c in enumerate(classes)})
+    return source_prior(trained.to_numpy(np.int64), classes, "train")
 
 
 def _few_shot(config: ShiftConfig, sets: Mapping[str, Path], real: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

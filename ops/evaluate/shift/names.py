@@ -17,8 +17,8 @@ GAIN_KNOWN = "gain of known priors"
 ERROR = "error of estimated priors"
 """Total variation between estimate and truth, half the sum of absolute differences."""
 
-TRAINING = "training"
-"""The class prior of the training split in `priors.parquet`, which is no target."""
+SOURCE = "source"
+"""The class prior that posteriors stand for in `priors.parquet`, which is no target."""
 
 
 def drop_metric(split: str) -> str:

@@ -70,6 +70,15 @@ def open_shown(config: ShiftConfig, sets: Mapping[str, Path], real: Path, cache:
     return found
 
 
+def open_calibration(config: ShiftConfig, real: Path, cache: Path) -> list[Shown]:
+    """Return the images that probabilities are calibrated on: one split, or none if the profile names none."""
+    name = config.label_shift.calibration_split
+    if name is None:
+        return []
+    images = open_images(real, name, cache)
+    return [Shown(name, images, np.arange(len(images.classes)))]
+
+
 def ingest_sets(
     config: ShiftConfig, sources: Mapping[str, Path], real: Path, scratch: Path, monitor: Monitor
 ) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import nn
 
+from ops.data.manifest import read_manifest
 from ops.errors import AmalgamError
 from ops.evaluate.intervals import bootstrap
 from ops.evaluate.measurements import read_measurements
@@ -58,7 +59,7 @@ MODELS = {"classifier/real/seed-0": Linear(0), "classifier/real/seed-1": Linear(
 
 @pytest.fixture
 def real(tmp_path, shard_maker):
-    return shard_maker(tmp_path / "real_shards", {"train": 40, "test": 48, "shift": 44}, seed=3)
+    return shard_maker(tmp_path / "real_shards", {"train": 40, "validation": 32, "test": 48, "shift": 44}, seed=3)
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(measure, recorder_typ
     for path in sketches.rglob("*.png"):
         path.unlink()  # the set is not read again
     assert files_of(measure("killed", sources={"sketches": sketches})) == whole
-    assert len(looked) == 3 * 3 - (stop_after + 1)
+    assert len(looked) == 3 * 4 - (stop_after + 1)
     assert {name.split("/")[0] for name in whole} == {
         *("few_shot.parquet", "measurements.parquet", "pictures", "predictions.parquet", "priors.parquet", "sets")
     }
@@ -229,13 +230,30 @@ def test_later_stages_adapt_to_a_domain_or_a_set(measure, sketches, real, folder
     assert set(support.table["label"]) == {"bar"}
 
 
-def test_priors_are_written_with_that_of_training(measure):
-    table = pq.read_table(measure() / "priors.parquet").to_pandas()
-    shares = table.pivot(index="prior", columns="label", values="probability")
-    assert shares.loc["training"].tolist() == [0.5, 0.5]
+def shares_of(out) -> pd.DataFrame:
+    table = pq.read_table(out / "priors.parquet").to_pandas()
+    return table.pivot(index="prior", columns="label", values="probability")
+
+
+def test_priors_are_written_with_the_one_that_posteriors_stand_for(measure, real):
+    """That of the split they are calibrated on, or of training where they are not; accuracy as it is stays."""
+    labels = {split: read_manifest(real).query("split == @split")["label"] for split in ("train", "validation")}
+    calibrated, plain = measure(), measure("plain", label_shift={**LABEL_SHIFT, "calibration_split": None})
+    for out, split in ((calibrated, "validation"), (plain, "train")):
+        found = labels[split].value_counts(normalize=True)
+        assert shares_of(out).loc["source"].to_dict() == pytest.approx(found.to_dict())
+    first, second = (
+        read_measurements(out).set_index(["model", "seed", "split", "group", "metric"]) for out in (calibrated, plain)
+    )
+    changed = {metric for *_, metric in first.index[first["value"] != second["value"]]}
+    assert {"accuracy under label shift, priors estimated"} <= changed
+    assert not changed & {"accuracy", "accuracy under label shift"}
+    shares = shares_of(calibrated)
     assert shares.loc["clinic"].tolist() == [0.9, 0.1]
     assert shares.loc["tweak-one 0.8 of disc"].tolist() == pytest.approx([0.2, 0.8])
     assert shares.sum(axis=1).to_numpy() == pytest.approx(1)
+    with pytest.raises(ValueError, match="on whose images models are measured"):
+        config(label_shift={**LABEL_SHIFT, "calibration_split": "test"})
 
 
 def test_no_shifted_split_and_no_set(measure):

@@ -166,15 +166,15 @@ def test_mistakes_in_the_settings_are_named(settings, message):
         LabelShiftConfig.model_validate(settings)
 
 
-def test_a_class_without_training_images_is_named():
-    with pytest.raises(AmalgamError, match="no image of b"):
-        source_prior(np.array([0, 0, 2]), CLASSES)
-    assert source_prior(np.array([0, 0, 2, 1]), CLASSES).share == pytest.approx([0.5, 0.25, 0.25])
+def test_a_class_without_images_is_named():
+    with pytest.raises(AmalgamError, match="the split train has no image of b"):
+        source_prior(np.array([0, 0, 2]), CLASSES, "train")
+    assert source_prior(np.array([0, 0, 2, 1]), CLASSES, "train").share == pytest.approx([0.5, 0.25, 0.25])
 
 
 def measured(posteriors, labels, priors, **sizes):
     sizes = {"unlabelled": 500, "samples": 10, "replicates": 400, "seed": 0} | sizes
-    found = label_shift_rows("m/seed-0", posteriors, SOURCE, simulate(labels, priors, **sizes), "d", "test")
+    found = label_shift_rows("m/seed-0", posteriors, posteriors, SOURCE, simulate(labels, priors, **sizes), "d", "test")
     return {(r["group"], r["metric"]): r for r in found}
 
 

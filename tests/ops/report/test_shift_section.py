@@ -39,7 +39,7 @@ def folder(tmp_path):
     (tmp_path / "shift" / "pictures").mkdir(parents=True)
     write_measurements(tmp_path / "shift" / "measurements.parquet", rows)
     even = np.array([0.5, 0.5])
-    priors = [Prior("training", "training", even), Prior("dirichlet 1 no. 1", "dirichlet 1", even)]
+    priors = [Prior("source", "source", even), Prior("dirichlet 1 no. 1", "dirichlet 1", even)]
     write_priors(tmp_path / "shift" / "priors.parquet", [*priors, Prior("balanced", "balanced", even)], ("a", "b"))
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "shift" / "pictures" / "domains.png")
     return tmp_path / "shift"
