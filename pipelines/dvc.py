@@ -46,7 +46,7 @@ def inside_dvc() -> bool:
 def _repo() -> Iterator["Repo"]:
     """Open the project as DVC sees it; what DVC refuses becomes an AmalgamError with DVC's own message.
 
-    DVC runs in this process: a program of its own would spend a second of every step on its imports. It waits while
+    DVC runs in this process: a program of its own would begin every step with its imports. It waits while
     another process holds its lock.
     """
     from dvc.exceptions import DvcException
@@ -64,7 +64,7 @@ def commit(stage: Stage) -> None:
     """Tell DVC that the stage's output is what its inputs, code and parameters make (updates `dvc.lock`).
 
     What `dvc commit --force` does, but for how `dvc.lock` is written: replaced as a whole, so that a kill leaves the old file
-    or the new one, and not read with the parser that keeps comments, which takes a second of every step. It has none.
+    or the new one, and not read with the parser that keeps comments, which is slow. It has none.
     """
     from dvc.repo import lock_repo
     from dvc.stage.serialize import to_lockfile

@@ -2,7 +2,7 @@
 
     python -m ops.models.kernels
 
-Without this the first training compiles them, which takes most of a minute.
+Without this the first training compiles them.
 """
 
 import torch
