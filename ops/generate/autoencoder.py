@@ -1,5 +1,6 @@
 """The KL autoencoder whose latents the diffusion model learns (diffusers' `AutoencoderKL`)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from ops.data.loading import ImageSet, open_images
 from ops.data.pictures import labelled_rows
-from ops.errors import AmalgamError
 from ops.files import write_json
+from ops.generate.codec import LOCAL, check_sides, load_autoencoder
 from ops.generate.config import AutoencoderConfig
+from ops.generate.normalisation import latent_statistics, normalise_latents
 from ops.generate.training import check_finite, draw_batch
 from ops.progress import Monitor
 from ops.resume import Checkpoint
@@ -20,15 +22,15 @@ from ops.runtime import derive_seed, generator
 from ops.summary import Summary
 from ops.train.schedule import autocast, warmup_cosine
 
-LOCAL = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
-"""How diffusers folders are read: no pickle, no network."""
+__all__ = ["LOCAL", "build_autoencoder", "load_autoencoder", "train_autoencoder"]
 
 
 def build_autoencoder(config: AutoencoderConfig, image_size: int) -> AutoencoderKL:
     """Return an untrained autoencoder; weights follow from the seed."""
+    levels = len(config.channels)
+    check_sides(image_size, image_size, 2 ** (levels - 1))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "autoencoder"))
-        levels = len(config.channels)
         return AutoencoderKL(
             in_channels=3,
             out_channels=3,
@@ -57,7 +59,7 @@ def train_autoencoder(
     The loss is the mean absolute error of the pixels in [-1, 1], twice the mean squared error (small patches of colour
     are lost without it), the error of horizontal and vertical differences (which keeps drawn edges sharp without a
     pretrained perceptual network), and a small KL term to N(0, 1) (Kingma and Welling 2014; Rombach et al. 2022).
-    `scaling_factor` in the saved configuration makes the latents' variance 1.
+    The saved autoencoder makes latents of mean 0 and variance 1 in each channel.
     """
     images = open_images(shards, "train", cache)
     model = build_autoencoder(config, images.images.shape[1]).to(device)
@@ -81,7 +83,7 @@ def train_autoencoder(
         optimizer.step()
         _report(checkpoint, monitor, step, config.steps, float(loss.detach()), float(error.detach()))
     model.eval().requires_grad_(False)
-    model.register_to_config(scaling_factor=1 / latent_std(model, images, device))
+    normalise_latents(model, *latent_statistics(model, _batches(images, device)))
     figures = reconstruction_quality(model, open_images(shards, "validation", cache), device, out)
     model.save_pretrained(out / "model")
     write_json(out / "metrics.json", figures)
@@ -102,12 +104,11 @@ def _report(checkpoint: Checkpoint, monitor: Monitor, step: int, steps: int, los
     checkpoint.step(step + 1)
 
 
-@torch.no_grad()
-def latent_std(model: AutoencoderKL, images: ImageSet, device: torch.device, limit: int = 512) -> float:
-    """Return the standard deviation of the posterior means over at most `limit` images."""
-    batches = np.array_split(np.arange(min(limit, len(images))), max(1, min(limit, len(images)) // 64))
-    means = [model.encode(images.batch(b).to(device) * 2 - 1).latent_dist.mean for b in batches]
-    return float(torch.cat(means).std())
+def _batches(images: ImageSet, device: torch.device, limit: int = 512) -> Iterator[torch.Tensor]:
+    """Yield at most `limit` images, spread over the set, as batches (B, 3, H, W) in [-1, 1]."""
+    chosen = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(np.int64)
+    for part in np.array_split(chosen, -(-len(chosen) // 64)):
+        yield images.batch(part).to(device) * 2 - 1
 
 
 @torch.no_grad()
@@ -131,12 +132,3 @@ def reconstruction_quality(
 def _bytes(x: torch.Tensor) -> np.ndarray:
     """Return images (N, 3, H, W) in [0, 1] as (N, H, W, 3) uint8."""
     return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def load_autoencoder(folder: Path, device: torch.device) -> AutoencoderKL:
-    """Return the trained autoencoder in `folder`, frozen; raises AmalgamError if it cannot be read."""
-    try:
-        model = AutoencoderKL.from_pretrained(folder / "model", **LOCAL)
-    except (OSError, ValueError) as error:
-        raise AmalgamError(f"no autoencoder in {folder.name}: {error}", "python -m pipelines run autoencoder") from None
-    return model.to(device).eval().requires_grad_(False)
