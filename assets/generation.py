@@ -29,26 +29,35 @@ def autoencoder(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps
         return step.finish(summary)
 
 
-@dg.asset(
-    group_name="generation",
-    deps=["real_shards", "autoencoder"],
-    kinds={"pytorch"},
-    metadata=op("ops.generate.diffusion", training=True),
-)
-def diffusion(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
-    """A latent diffusion model conditioned on caption, label, domain and attributes."""
-    from ops.generate.config import DiffusionConfig
-    from ops.generate.diffusion import train_diffusion
+def diffusion_asset(start: str | None, encoder: str) -> dg.AssetsDefinition:
+    """Return the asset `diffusion`; `start` and `encoder` are folders in `data/`, or None and "minilm"."""
+    brought = [dg.AssetKey(folder.split("/")) for folder in (start, encoder) if folder and "/" in folder]
 
-    with steps.begin(context) as step:
-        summary = train_diffusion(
-            step.config(DiffusionConfig),
-            step.parent("real_shards"),
-            step.parent("autoencoder"),
-            step.out,
-            step.scratch,
-            step.cache,
-            step.device,
-            step,
-        )
-        return step.finish(summary)
+    @dg.asset(
+        group_name="generation",
+        deps=[dg.AssetKey("real_shards"), dg.AssetKey("autoencoder"), *brought],
+        kinds={"pytorch"},
+        metadata=op("ops.generate.launch", training=True),
+    )
+    def diffusion(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """A latent diffusion model conditioned on caption, label, domain and attributes."""
+        from ops.generate.launch import DiffusionJob, train_diffusion_in
+        from ops.generate.model_config import DiffusionConfig
+
+        with steps.begin(context) as step:
+            config = step.config(DiffusionConfig)
+            if "/" in encoder:
+                config = config.model_copy(update={"encoder": str(step.parent(encoder))})
+            job = DiffusionJob(
+                config=config,
+                shards=step.parent("real_shards"),
+                autoencoder=step.parent("autoencoder"),
+                start=step.parent(start) if start else None,
+                out=step.out,
+                scratch=step.scratch,
+                cache=step.cache,
+                device=str(step.device),
+            )
+            return step.finish(train_diffusion_in(step.processes, job, step))
+
+    return diffusion

@@ -10,6 +10,8 @@ SHARDS = "Shards of generated images"
 CORRUPTIONS = "Published files of CIFAR-10-C or ImageNet-C"
 MODEL = "Code and weights of a classifier that was trained elsewhere"
 IMAGES = "Images from elsewhere"
+GENERATOR = "A trained generator to start from"
+ENCODER = "A text encoder"
 
 
 def brought_folders(uses: Iterable[tuple[str, str]], dataset: str) -> list[dg.AssetSpec]:

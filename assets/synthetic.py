@@ -18,21 +18,20 @@ def sampling_plan(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Ste
 
 @dg.asset(
     group_name="synthetic",
-    deps=["sampling_plan", "diffusion", "autoencoder"],
+    deps=["sampling_plan", "diffusion"],
     kinds={"pytorch", "webdataset"},
-    metadata=op("ops.generate.sampling"),
+    metadata=op("ops.generate.synthesis"),
 )
 def synthetic_shards(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
     """The planned images, each with the generator, conditioning, sampler and seed that made it."""
-    from ops.generate.config import SyntheticShardsConfig
-    from ops.generate.sampling import generate_shards
+    from ops.generate.sampler_config import SyntheticShardsConfig
+    from ops.generate.synthesis import generate_shards
 
     with steps.begin(context) as step:
         summary = generate_shards(
             step.config(SyntheticShardsConfig),
             step.parent("sampling_plan"),
             step.parent("diffusion"),
-            step.parent("autoencoder"),
             step.out,
             step.scratch,
             step.device,

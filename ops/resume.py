@@ -64,6 +64,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
         index, slot = name.split(".", 1)
         state.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    for parameter, slots in optimizer.state.items():
+        for slot, value in slots.items():
+            if value.shape == parameter.shape:  # fused optimizers pair numbers by their place in memory
+                slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 class Plain(Protocol):

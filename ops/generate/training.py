@@ -1,6 +1,7 @@
 """What the training loops of the generator share."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,10 +16,11 @@ def draw_batch(weights: np.ndarray, batch: int, *seed: int | str) -> np.ndarray:
     return np.searchsorted(edges, rng.random(batch) * edges[-1], side="right").clip(max=len(weights) - 1)
 
 
-def check_finite(loss: float, what: str, step: int) -> None:
-    """Raise AmalgamError if the loss is not a number."""
+def check_finite(loss: float, what: str, step: int, ids: Sequence[str] = ()) -> None:
+    """Raise AmalgamError if the loss is not a number; it names step and images `ids` of the batch, where given."""
     if not math.isfinite(loss):
+        images = f"; the batch holds {', '.join(sorted(set(ids)))}" if ids else ""
         raise AmalgamError(
-            f"the loss of {what} is {loss} at step {step}",
-            f"lower {what}.lr in params.yaml, or set {what}.bf16 to false",
+            f"the loss of {what} is {loss} at step {step}{images}",
+            f"lower {what}.lr in params.yaml, or compute in float32; if it stays, look at the images",
         )

@@ -1,6 +1,5 @@
 """The training loop: one recipe, one seed, one classifier; `ops.train.launch` runs it in several processes."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ops.data.pictures import COLOURS, save_figure
 from ops.files import write_json
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
+from ops.pace import Pace
 from ops.progress import Monitor
 from ops.resume import Checkpoint
 from ops.runtime import derive_seed
@@ -74,34 +74,6 @@ def train_classifier(
     if not workers.leads:
         return Summary()
     return _write(engine, card, checkpoint.history, best, out, seed)
-
-
-class Pace:
-    """How fast training goes, without the time that evaluations take."""
-
-    def __init__(self, first: int, steps: int, batch: int) -> None:
-        self.first, self.steps, self.batch = first, steps, batch
-        self._begun = time.monotonic()
-        self._idle = 0.0
-
-    def images_per_second(self, step: int) -> float:
-        """Return the mean rate since the start or the resumption."""
-        return (step + 1 - self.first) * self.batch / max(time.monotonic() - self._begun - self._idle, 1e-9)
-
-    def figures(self, step: int) -> dict[str, float]:
-        """Return rate and time remaining, for the curves."""
-        rate = self.images_per_second(step)
-        return {"images per second": rate, "seconds remaining": (self.steps - step - 1) * self.batch / rate}
-
-    def paused(self) -> "Pace":
-        """Return a context whose time does not count."""
-        return self
-
-    def __enter__(self) -> None:
-        self._stopped = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._idle += time.monotonic() - self._stopped
 
 
 def _review(

@@ -68,18 +68,21 @@ def test_state_survives_sigkill_in_the_middle_of_saving(tmp_path):
     assert torch.equal(tensors["x"], torch.full((200_000,), float(counters["n"])))
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "fused adamw"])
 def test_an_optimizer_resumes_exactly(kind, tmp_path):
+    """Also where weights are laid out channels-last: fused optimizers pair numbers by their place in memory."""
+
     def make():
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
+            model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 1, 3))
+        model = model.to(memory_format=torch.channels_last)
         if kind == "sgd":
             return model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
-        return model, torch.optim.AdamW(model.parameters(), 0.01)
+        return model, torch.optim.AdamW(model.parameters(), 0.01, fused=kind == "fused adamw")
 
     def step(model, optimizer, number):
-        x = torch.randn(16, 4, generator=generator("x", number))
+        x = torch.randn(16, 4, 6, 6, generator=generator("x", number))
         optimizer.zero_grad()
         model(x).square().mean().backward()
         optimizer.step()

@@ -1,13 +1,14 @@
 """Each conditioning has its own null, dropped at its own rate, and the model listens to each."""
 
+import pandas as pd
 import pytest
 import torch
 
 from ops.errors import AmalgamError
-from ops.generate.conditioning import Conditioner, Conditions, drop
-from ops.generate.config import DiffusionConfig
+from ops.generate.conditioning import Conditioner, Conditions, drop, vocabularies_of
 from ops.generate.diffusion import build_model
-from ops.generate.text import WIDTH, encode_captions
+from ops.generate.model_config import DiffusionConfig, DiTConfig, UNetConfig
+from ops.generate.text import WIDTH, encode_captions, model_folder
 
 NAMES = ["label", "domain", "tone"]
 VALUES = [["bar", "disc"], ["paper"], ["0", "1", "2"]]
@@ -53,30 +54,107 @@ def test_null_hides_everything():
     assert torch.equal(vector_a, vector_b)
 
 
+BACKBONES = [UNetConfig(channels=[16, 32], head_width=8), DiTConfig(patch=2, depth=2, heads=2, width=16)]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda config: config.kind)
 @pytest.mark.parametrize("part", ["caption", "label", "tone"])
-def test_the_model_listens_to_each_conditioning(part):
-    config = DiffusionConfig(channels=[16, 32], context=16, max_tokens=5)
-    model = build_model(config, 4, 8, dict(zip(NAMES, VALUES, strict=True)))
-    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+def test_the_model_listens_to_each_conditioning(part, backbone):
+    """Once trained: at the start outputs are zero, and so is what the transformer's blocks add."""
+    config = DiffusionConfig(backbone=backbone, context=16, max_tokens=5)
+    model = build_model(config, (4, 8, 8), dict(zip(NAMES, VALUES, strict=True)), WIDTH)
+    x, t = torch.randn(2, 4, 8, 8), torch.full((2,), 500.0)
     a = conditions(2)
+    with torch.no_grad():
+        assert not model(x, t, a).any()
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
     codes, tokens = a.codes.clone(), a.tokens.clone()
     if part == "caption":
         tokens = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(9)).half()
     else:
         column = NAMES.index(part)
         codes[:, column] = (codes[:, column] + 1) % SIZES[column]
-    x, t = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
     with torch.no_grad():
         changed = model(x, t, Conditions(tokens, a.mask, codes)) - model(x, t, a)
+        hidden = model(x, t, Conditions(tokens, a.mask, codes).null(SIZES)) - model(x, t, a.null(SIZES))
     assert changed.abs().max() > 1e-4
+    assert not hidden.any(), "the null is one null for all"
+
+
+def test_blocks_of_the_transformer_start_as_the_identity():
+    """What enters the first block leaves the last one unchanged (adaLN-Zero)."""
+    config = DiffusionConfig(backbone=BACKBONES[1], context=16, max_tokens=5)
+    model = build_model(config, (4, 8, 8), dict(zip(NAMES, VALUES, strict=True)), WIDTH)
+    seen = []
+    blocks = model.backbone.transformer_blocks
+    blocks[0].register_forward_pre_hook(lambda module, args, kwargs: seen.append(args[0]), with_kwargs=True)
+    blocks[-1].register_forward_hook(lambda module, args, output: seen.append(output))
+    with torch.no_grad():
+        model(torch.randn(2, 4, 8, 8), torch.tensor([10.0, 900.0]), conditions(2))
+    torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "match"),
+    [
+        (UNetConfig(channels=[16, 32, 32, 32], head_width=8), "levels"),
+        (DiTConfig(patch=3, width=16, heads=2), "patches"),
+    ],
+)
+def test_networks_that_do_not_fit_the_latents_are_refused(backbone, match):
+    config = DiffusionConfig(backbone=backbone, context=16, max_tokens=5)
+    side = 4 if backbone.kind == "unet" else 8
+    with pytest.raises(AmalgamError, match=match):
+        build_model(config, (4, side, side), dict(zip(NAMES, VALUES, strict=True)), WIDTH)
 
 
 def test_unknown_values_are_named():
     conditioner = Conditioner(NAMES, VALUES, 16, 24, 5)
     row = {"label": "disc", "domain": "paper", "attributes": {"tone": "2"}}
     assert conditioner.encode([row]).tolist() == [[1, 0, 2]]
+    assert conditioner.encode([{"label": None, "domain": "paper", "attributes": {"tone": None}}]).tolist() == [
+        [2, 0, 3]
+    ]
     with pytest.raises(AmalgamError, match="tone '9'"):
         conditioner.encode([{**row, "attributes": {"tone": "9"}}])
+    with pytest.raises(AmalgamError, match="no tone"):
+        conditioner.encode([{**row, "attributes": {}}])
+
+
+def test_a_class_without_images_is_refused():
+    table = pd.DataFrame({"label": ["bar", "bar"], "domain": ["paper", "paper"]})
+    with pytest.raises(AmalgamError, match="disc"):
+        vocabularies_of(table, {"classes": ["bar", "disc"], "attributes": {}})
+
+
+def test_captions_that_are_long_empty_or_foreign_are_counted(tmp_path, recorder):
+    """A long one is cut, an empty one is the null, and one that the encoder cannot read counts as unknown."""
+    texts = ["a man " * 20, "", "\U0001f9d1 a man", "a man"]
+    found = encode_captions(texts, 8, tmp_path, torch.device("cpu"), recorder)
+    assert (found.cut, found.unknown) == (1, 1)
+    rows = found.rows(texts)
+    assert found.mask[rows].sum(1).tolist()[:2] == [8, 0]
+    assert not found.tokens[rows[1]].any()
+    with pytest.raises(AmalgamError, match="knows no word"):
+        encode_captions(["\U0001f9d1", "\U0001f9d2", "a man"], 8, tmp_path, torch.device("cpu"), recorder)
+
+
+def test_an_encoder_from_a_folder_reads_captions(tmp_path, recorder):
+    """Any transformers encoder in safetensors: here a BERT of width 32 with MiniLM's words, and a folder of none."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder())
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    cache = tmp_path / "cache"
+    found = encode_captions(["a man"], 8, cache, torch.device("cpu"), recorder, str(tmp_path / "bert"))
+    assert found.width == 32
+    with pytest.raises(AmalgamError, match="no text encoder"):
+        encode_captions(["a man"], 8, cache, torch.device("cpu"), recorder, str(cache))
 
 
 def test_captions_are_encoded_by_meaning_and_kept(tmp_path, recorder):

@@ -10,9 +10,12 @@ from ops.data.shards import read_shard
 from ops.errors import AmalgamError
 from ops.files import read_json
 from ops.generate.autoencoder import load_autoencoder, train_autoencoder
-from ops.generate.config import AutoencoderConfig, DiffusionConfig, SyntheticShardsConfig
-from ops.generate.diffusion import load_generator, train_diffusion
-from ops.generate.sampling import generate_shards
+from ops.generate.config import AutoencoderConfig
+from ops.generate.diffusion import train_diffusion
+from ops.generate.model_config import DiffusionConfig, UNetConfig
+from ops.generate.pipeline import load_generator
+from ops.generate.sampler_config import SyntheticShardsConfig
+from ops.generate.synthesis import generate_shards
 from ops.generate.training import check_finite, draw_batch
 from ops.resume import Checkpoint
 from ops.sample.config import SamplingPlanConfig
@@ -20,7 +23,9 @@ from ops.sample.plan import plan_samples
 
 CPU = torch.device("cpu")
 AUTOENCODER = AutoencoderConfig(channels=[8, 16], latent_channels=4, steps=200, batch=16, lr=0.004, bf16=False)
-DIFFUSION = DiffusionConfig(channels=[16, 32], context=16, max_tokens=8, steps=12, batch=16)
+DIFFUSION = DiffusionConfig(
+    backbone=UNetConfig(channels=[16, 32], head_width=8), context=16, max_tokens=8, steps=12, batch=16
+)
 SAMPLING = SyntheticShardsConfig(steps=2, batch=7, shard_size=9)
 
 
@@ -52,7 +57,6 @@ def trained(shards, tmp_path_factory):
         SAMPLING,
         home / "plan",
         home / "diffusion",
-        home / "autoencoder",
         folder("synthetic"),
         folder("s3"),
         CPU,
@@ -103,14 +107,14 @@ def test_only_training_images_are_seen(trained, shards, folders, recorder, shard
     other = shard_maker(tmp_path / "other", {"train": 96, "validation": 32, "test": 20})
     out, scratch, cache = folders("out", "scratch", "cache")
     train_diffusion(DIFFUSION, other, trained / "autoencoder", out, scratch, cache, CPU, recorder)
-    assert files(out / "unet") == files(trained / "diffusion" / "unet")
+    assert files(out / "model") == files(trained / "diffusion" / "model")
 
 
 def test_synthetic_shards_say_what_made_them(trained):
     manifest = pq.read_table(trained / "synthetic" / "manifest.parquet").to_pylist(maps_as_pydicts="strict")
     plan = pq.read_table(trained / "plan" / "plan.parquet").to_pylist(maps_as_pydicts="strict")
     assert len(manifest) == len(plan) == 24
-    generator = load_generator(trained / "diffusion", trained / "autoencoder", CPU)
+    generator = load_generator(trained / "diffusion", CPU)
     for number, (made, planned) in enumerate(zip(manifest, plan, strict=True)):
         assert made["source"] == "synthetic"
         assert made["split"] == "train"
@@ -128,18 +132,8 @@ def test_a_shard_is_made_again_alone(trained, folders, recorder):
     for path in sorted((trained / "synthetic" / "train").glob("*.tar")):
         (scratch / path.name).write_bytes(path.read_bytes())
     (scratch / "train-000001.tar").unlink()
-    generate_shards(
-        SAMPLING, trained / "plan", trained / "diffusion", trained / "autoencoder", out, scratch, CPU, recorder
-    )
+    generate_shards(SAMPLING, trained / "plan", trained / "diffusion", out, scratch, CPU, recorder)
     assert files(out) == files(trained / "synthetic")
-
-
-def test_another_autoencoder_is_refused(trained, shards, folders, recorder):
-    out, scratch, cache = folders("other-autoencoder", "scratch", "cache")
-    config = AUTOENCODER.model_copy(update={"steps": 1, "seed": 5})
-    train_autoencoder(config, shards, out, scratch, cache, CPU, recorder)
-    with pytest.raises(AmalgamError, match="another autoencoder"):
-        load_generator(trained / "diffusion", out, CPU)
 
 
 def test_batches_follow_the_weights():

@@ -12,7 +12,7 @@ from ops.errors import AmalgamError
 from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.train.engine import Engine
-from ops.train.launch import Job, train_in_processes
+from ops.train.launch import Job, train_in
 from ops.train.loop import train_classifier
 from ops.train.mixing import Batches
 from ops.train.recipe import Mix, Recipe
@@ -85,7 +85,7 @@ def test_two_processes_equal_one(shards, folders, recorder_type):
         if processes == 1:
             train_classifier(chosen, "r", shards, None, None, 0, out, scratch, cache, CPU, monitor)
         else:
-            summary = train_in_processes(job(chosen, shards, out, scratch, cache), processes, monitor)
+            summary = train_in(processes, job(chosen, shards, out, scratch, cache), monitor)
             assert summary.figures["steps"] == 6
             assert monitor.calls == 6
             assert any("loss" in values for _, values in monitor.points)
@@ -102,7 +102,7 @@ def test_a_mistake_in_a_process_reaches_the_user(shards, folders, recorder):
     out, scratch, cache = folders("out", "scratch", "cache")
     uneven = recipe(schedule={"epochs": 1, "batch": 15, "lr": 0.1})
     with pytest.raises(AmalgamError, match="cannot be shared by 2 processes") as error:
-        train_in_processes(job(uneven, shards, out, scratch, cache), 2, recorder)
+        train_in(2, job(uneven, shards, out, scratch, cache), recorder)
     assert "multiple of 2" in error.value.remedy
 
 
