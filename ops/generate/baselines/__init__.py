@@ -1,0 +1,1 @@
+"""Simple image sources that a learned generator must beat."""
