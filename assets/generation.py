@@ -61,3 +61,67 @@ def diffusion_asset(start: str | None, encoder: str) -> dg.AssetsDefinition:
             return step.finish(train_diffusion_in(step.processes, job, step))
 
     return diffusion
+
+
+@dg.asset(
+    group_name="generation",
+    deps=["real_shards"],
+    kinds={"parquet"},
+    metadata=op("ops.generate.prompts"),
+)
+def evaluation_prompts(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+    """What every generator is asked for: prompts as in the training split, and neutral ones."""
+    from ops.generate.prompts import write_prompts
+    from ops.generate.prompts_config import EvaluationPromptsConfig
+
+    with steps.begin(context) as step:
+        summary = write_prompts(step.config(EvaluationPromptsConfig), step.parent("real_shards"), step.out, step)
+        return step.finish(summary)
+
+
+@dg.asset(
+    group_name="generation",
+    deps=["real_shards", "evaluation_prompts"],
+    kinds={"scikitlearn", "webdataset"},
+    metadata=op("ops.generate.baselines.writing"),
+)
+def baseline_samples(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+    """Images of simple sources that a learned generator must beat: a Gaussian, a kernel density, the data redrawn."""
+    from ops.generate.baselines.config import BaselinesConfig
+    from ops.generate.baselines.writing import write_baselines
+
+    with steps.begin(context) as step:
+        summary = write_baselines(
+            step.config(BaselinesConfig),
+            step.parent("real_shards"),
+            step.parent("evaluation_prompts"),
+            step.out,
+            step.scratch,
+            step.cache,
+            step,
+        )
+        return step.finish(summary)
+
+
+@dg.asset(
+    group_name="generation",
+    deps=["evaluation_prompts", "diffusion"],
+    kinds={"pytorch", "webdataset"},
+    metadata=op("ops.generate.samples"),
+)
+def generator_samples(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+    """The diffusion model's answers to the evaluation prompts, to be judged and never to be learnt from."""
+    from ops.generate.sampler_config import SyntheticShardsConfig
+    from ops.generate.samples import sample_prompts
+
+    with steps.begin(context) as step:
+        summary = sample_prompts(
+            step.config(SyntheticShardsConfig),
+            step.parent("evaluation_prompts"),
+            step.parent("diffusion"),
+            step.out,
+            step.scratch,
+            step.device,
+            step,
+        )
+        return step.finish(summary)

@@ -20,8 +20,10 @@ from ops.evaluate.config import FairnessConfig, RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.shift.config import ShiftConfig
+from ops.generate.baselines.config import BaselinesConfig
 from ops.generate.config import AutoencoderConfig
 from ops.generate.model_config import DiffusionConfig
+from ops.generate.prompts_config import EvaluationPromptsConfig
 from ops.generate.sampler_config import SyntheticShardsConfig
 from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
@@ -58,6 +60,9 @@ class Params(Config):
     real_shards: RealShardsConfig
     autoencoder: AutoencoderConfig
     diffusion: DiffusionConfig
+    evaluation_prompts: EvaluationPromptsConfig
+    baseline_samples: BaselinesConfig
+    generator_samples: SyntheticShardsConfig
     sampling_plan: SamplingPlanConfig
     synthetic_shards: SyntheticShardsConfig
     filtered_synthetic: FilteredSyntheticConfig
