@@ -18,13 +18,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from benchmarks.embedded import profile, real_shards
 from benchmarks.results import interval, table, write_result
-from ops.data.config import CuratedManifestConfig, ManifestConfig, RealShardsConfig
-from ops.data.curation import curate_manifest
 from ops.data.loading import open_images
-from ops.data.manifest import build_manifest
-from ops.data.shards import write_real_shards
-from ops.data.sources import ingest_images
 from ops.evaluate.intervals import bootstrap, group_gap
 from ops.evaluate.measurements import row
 from ops.files import replacing
@@ -33,8 +29,8 @@ from ops.progress import Silent
 from ops.runtime import configure_torch, pick_device
 from ops.train.loop import train_classifier
 from ops.train.recipe import Recipe
-from pipelines.params import Params, resolve, validate
-from pipelines.project import ROOT, STATE
+from pipelines.params import Params
+from pipelines.project import STATE
 
 COMMAND = "python -m benchmarks.imbalance"
 SHARES = (1.0, 0.3, 0.1, 0.03)
@@ -49,7 +45,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one share, one seed, one epoch; writes nothing")
     quick = parser.parse_args().quick
     configure_torch()
-    params = _default()
+    params = profile()
     shares, seeds, epochs = ((0.1,), (0,), 1) if quick else (SHARES, SEEDS, EPOCHS)
     outcomes = []
     for share in shares:
@@ -63,29 +59,10 @@ def main() -> None:
         write_result("imbalance", COMMAND, "default", rows, [], page)
 
 
-def _default() -> Params:
-    import yaml
-
-    return validate(yaml.safe_load(resolve("default")), "profiles/default.yaml")
-
-
 def _shards(params: Params, share: float) -> Path:
     """Return real shards whose training split keeps `share` of the rare tones."""
-    home = HOME / f"keep-{share}"
-    if (home / "real_shards").exists():
-        return home / "real_shards"
-    shutil.rmtree(home, ignore_errors=True)
-    folders = {name: home / name for name in ("raw_images", "manifest", "curated_manifest", "real_shards.tmp")}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
-    raw, manifest, curated, out = folders.values()
-    silent = Silent()
-    ingest_images(params.raw_images, ROOT / params.raw_images.dataset, raw, silent)
-    build_manifest(ManifestConfig(**{**params.manifest.model_dump(), "rare_keep": share}), raw, manifest, silent)
-    curate_manifest(CuratedManifestConfig(**params.curated_manifest.model_dump()), manifest, raw, curated, silent)
-    write_real_shards(RealShardsConfig(**params.real_shards.model_dump()), curated, raw, out, silent)
-    out.rename(home / "real_shards")
-    return home / "real_shards"
+    kept = params.manifest.model_copy(update={"rare_keep": share})
+    return real_shards(params.model_copy(update={"manifest": kept}), HOME / f"keep-{share}")
 
 
 def _outcomes(params: Params, shards: Path, share: float, seed: int, epochs: float) -> pd.DataFrame:

@@ -104,8 +104,8 @@ def train_diffusion(
     done = checkpoint.restore()
     workers.wait()  # nobody saves before all have read
     if done < steps:
-        material = _material(config, images, codec, text, model.conditioner, device, monitor)
-        _train(config, model, average, optimizer, checkpoint, material, range(done, steps), device, monitor, workers)
+        material = material_of(config, images, codec, text, model.conditioner, device, monitor)
+        train_steps(config, model, average, optimizer, checkpoint, material, range(done, steps), device, monitor, workers)
     if not workers.leads:
         return Summary()
     return _write(config, average, codec, images, text, checkpoint.history, lineage, steps, out, cache, device, monitor)
@@ -128,7 +128,7 @@ def _begin(
     return f"{start.name} ({before}){more}", config.finetune_steps
 
 
-def _material(
+def material_of(
     config: DiffusionConfig,
     images: ImageSet,
     codec: Codec,
@@ -137,6 +137,7 @@ def _material(
     device: torch.device,
     monitor: Monitor,
 ) -> Material:
+    """Return latents, captions and codes of `images`, computed once for the whole training."""
     latents = encode_latents(codec, images, device, monitor)
     if config.flip:
         latents = torch.cat([latents, encode_latents(codec, images, device, monitor, mirrored=True)])
@@ -150,7 +151,7 @@ def _material(
     )
 
 
-def _train(
+def train_steps(
     config: DiffusionConfig,
     model: LatentModel,
     average: LatentModel,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.utils.logging import disable_progress_bar
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -124,6 +125,7 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
     remedy = "python -m pipelines run diffusion"
     if not (folder / MODEL / "model_index.json").exists():
         raise AmalgamError(f"no generator in {folder.name}: {MODEL}/model_index.json is missing", remedy)
+    disable_progress_bar()  # the monitor shows progress
     try:
         pipeline = PromptPipeline.from_pretrained(str(folder / MODEL), **LOCAL)
     except (OSError, ValueError, KeyError) as error:
