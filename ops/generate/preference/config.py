@@ -25,7 +25,11 @@ class PreferenceConfig(Config):
         description="What the tiers never share besides captions: concepts, or nothing else (for data in which every "
         "image is a concept of its own).",
     )
-    tie_margin: float = Field(0.05, ge=0, description="Scores of a judge that are this close or closer are a tie.")
+    tie_margin: float = Field(
+        0.05,
+        ge=0,
+        description="Probabilities of the asked label that differ by no more are a tie of the classifier's votes.",
+    )
     prior: float = Field(1.0, gt=0, description="Invented ties between every two generators; keeps ratings finite.")
     replicates: int = Field(1000, ge=100, description="Bootstrap replicates.")
     seed: int = Field(0, description="Seed of prompts, pairings, sides and the bootstrap.")

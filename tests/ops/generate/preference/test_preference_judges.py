@@ -12,6 +12,7 @@ from ops.generate.preference.agreement import agreement_share, agreements, metri
 from ops.generate.preference.exports import as_frame, merged
 from ops.generate.preference.judge import Judge, judged
 from ops.generate.preference.ratings import Ratings, rate
+from ops.generate.preference.scoring import asked_label_judge, nearest_real_judge
 from ops.generate.preference.study import build_plan, sides
 from ops.generate.preference.votes import VoteStore, checker
 from ops.generate.preference.winning import win_rates
@@ -76,6 +77,33 @@ def test_a_judge_needs_a_name_and_a_margin(plan, sources):
         judged(plan, sources, Judge("oracle", scores, -0.1))
     with pytest.raises(AmalgamError, match="no name for a rater"):
         judged(plan, sources, Judge("judge:x", scores, 0.1))
+
+
+def test_a_classifier_prefers_what_shows_more_of_the_asked_label(config, plan, sources):
+    rng = np.random.default_rng(5)
+    probabilities = {name: rng.dirichlet([1, 1], len(images)) for name, images in sources.items()}
+    judge = asked_label_judge(config, "classifier", sources, probabilities)
+    assert judge.margin == config.tie_margin
+    for vote in judged(plan, sources, judge):
+        row = int(vote.prompt_id)
+        first, second = (probabilities[name][row, row % 2] for name in vote.pair.split(" vs "))
+        expected = "tie" if abs(first - second) <= config.tie_margin else "A" if first > second else "B"
+        assert vote.choice == expected
+    for wrong in ({}, {**probabilities, "beta": probabilities["beta"][:, :1]}):
+        with pytest.raises(AmalgamError, match="have the shape"):
+            asked_label_judge(config, "classifier", sources, wrong)
+
+
+def test_nearness_to_real_images_is_that_of_the_nearest():
+    rng = np.random.default_rng(6)
+    real, features = rng.normal(size=(50, 4)), {name: rng.normal(size=(20, 4)) for name in ("alpha", "beta")}
+    judge = nearest_real_judge("near", features, real, 0.1)
+    for name, part in features.items():
+        distance = np.linalg.norm(part[:, None] - real[None], axis=2).min(axis=1)
+        np.testing.assert_allclose(judge.scores[name], -distance, atol=1e-6)
+    for wrong in (real[:0], real[:, :3]):
+        with pytest.raises(AmalgamError, match="do not match"):
+            nearest_real_judge("near", features, wrong, 0.1)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.6, "win"), (-0.6, "loss"), (0.0, "tie")])

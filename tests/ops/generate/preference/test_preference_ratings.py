@@ -122,9 +122,9 @@ def test_who_never_met_is_joined_by_the_prior_only():
 def test_intervals_hold_the_truth_as_often_as_they_say(simulate, raters, each, spread, ties):
     wins, truth = expected_ratings(TRUE, spread, ties)
     held, shares = [], []
-    for seed in range(120):
+    for seed in range(80):
         votes = simulate(np.random.default_rng(seed), TRUE, 60 if raters == 1 else 40, raters, each, spread, ties)
-        found, of_pairs = rate(votes, NAMES, 1.0, 200, seed), win_rates(votes, NAMES)
+        found, of_pairs = rate(votes, NAMES, 1.0, 150, seed), win_rates(votes, NAMES)
         held.append((found.low <= truth) & (truth <= found.high))
         shares.append(((of_pairs.low <= wins) & (wins <= of_pairs.high))[np.triu_indices(4, 1)])
     assert found.counted == ("prompts only" if raters == 1 else "raters and prompts")
@@ -136,10 +136,10 @@ def test_intervals_that_forget_raters_hold_it_too_rarely(simulate):
     """Votes of one rater are alike: to call them all one person's makes intervals too narrow."""
     _, truth = expected_ratings(TRUE, 1.0, 0.0)
     held, forgetful = [], []
-    for seed in range(80):
+    for seed in range(30):
         votes = simulate(np.random.default_rng(seed), TRUE, 40, raters=8, each=100, spread=1.0)
         for found, data in ((held, votes), (forgetful, votes.assign(rater_id="r", prompt_id=range(len(votes))))):
-            rated = rate(data, NAMES, 1.0, 200, seed)
+            rated = rate(data, NAMES, 1.0, 150, seed)
             found.append((rated.low <= truth) & (truth <= rated.high))
     assert np.mean(forgetful) < 0.8
     assert np.mean(held) > 0.9
