@@ -14,6 +14,9 @@ from ops.generate.preference.aspects import ASPECTS
 @click.option(
     "--tier", type=click.Choice(["development", "assurance"]), default="development", show_default=True, help="Prompts."
 )
+@click.option(
+    "--apart", type=click.Choice(["concept", "caption"]), help="What the tiers never share  [default: concept]"
+)
 @click.option("--prompts", type=click.IntRange(2), help="Prompts of the study.")
 @click.option("--ratings", type=click.IntRange(1), help="Ratings wanted for each pair.")
 @click.option("--each", type=click.IntRange(1), help="Comparisons that one person is asked for.")
@@ -24,6 +27,7 @@ def vote_command(
     generators: tuple[str, ...],
     aspect: str,
     tier: str,
+    apart: str | None,
     prompts: int | None,
     ratings: int | None,
     each: int | None,
@@ -42,7 +46,7 @@ def vote_command(
     from pipelines.project import ROOT, STATE, STORE
     from pipelines.voting.opening import open_study
 
-    given = {"tier": tier, "prompts": prompts, "ratings": ratings, "per_rater": each, "seed": seed}
+    given = {"tier": tier, "apart": apart, "prompts": prompts, "ratings": ratings, "per_rater": each, "seed": seed}
     config = PreferenceConfig.model_validate({name: value for name, value in given.items() if value is not None})
     folders = {Path(name).name: _folder(name) for name in generators}
     if len(folders) < len(generators):
