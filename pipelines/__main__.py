@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ops.errors import AmalgamError
+from pipelines.voting.command import vote_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -152,6 +153,9 @@ def ui(port: int, mlflow_port: int) -> None:
     from pipelines.serving import serve
 
     serve(port, mlflow_port)
+
+
+main.add_command(vote_command)
 
 
 def entry() -> None:
