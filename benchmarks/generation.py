@@ -87,10 +87,12 @@ class Bar(Silent):
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._shown = ("", 0)
 
     def progress(self, done: int, total: int, unit: str = "it", **figures: float) -> None:
-        """Move the bar; another unit gets a bar of its own."""
-        if self._bar is None or (self._bar.unit, self._bar.total) != (unit, total):
+        """Move the bar; what has another unit or end gets a bar of its own."""
+        if self._shown != (unit, total):
+            self._shown = (unit, total)
             self._bar = tqdm(total=total, unit=unit, initial=done, leave=False, disable=None)
         self._bar.update(done - self._bar.n)
 
