@@ -3,22 +3,20 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from ops.data.hashing import decode, decode_grey, phash
 from ops.data.manifest import MANIFEST_SCHEMA
 from ops.data.pictures import labelled_rows, png
-from ops.data.shards import read_shard, write_shard
+from ops.data.shards import finish_shard_folder, read_shard, write_shard
 from ops.errors import AmalgamError
-from ops.files import replacing, write_json
 from ops.generate.source import Row, Source
 from ops.progress import Monitor
 
@@ -38,26 +36,14 @@ def write_synthetic(
 
     An image follows from its row alone (see `Source.draw`), so any shard can be made alone; a shard that is finished in
     `scratch` is not made again. The manifest says what made each image. `dataset` is the plan's `dataset.json`; a note
-    `synthetic` that it already has is kept. One shard and its rows are in memory at a time.
+    `synthetic` that it already has is kept.
 
     Raises AmalgamError if there are no rows.
     """
     if not rows:
         raise AmalgamError("the plan has no rows", "plan at least one image: sampling_plan.multiple")
+    records: list[dict[str, Any]] = []
     (out / "train").mkdir()
-    described = {**dataset, "notes": {"synthetic": NOTE, **dataset["notes"]}}
-    with replacing(out / "manifest.parquet") as temporary:
-        with pq.ParquetWriter(temporary, MANIFEST_SCHEMA, compression="zstd") as manifest:
-            for table in _shards(source, rows, out, scratch, shard_size, monitor):
-                manifest.write_table(table)
-    write_json(out / "dataset.json", described)
-    _picture(rows[:shard_size], out, described)
-
-
-def _shards(
-    source: Source, rows: Sequence[Row], out: Path, scratch: Path, shard_size: int, monitor: Monitor
-) -> Iterator[pa.Table]:
-    """Write one shard after the other and yield the manifest of each, sorted by key."""
     for start in range(0, len(rows), shard_size):
         part = rows[start : start + shard_size]
         name = f"train/train-{start // shard_size:06d}.tar"
@@ -70,8 +56,11 @@ def _shards(
             ]
             write_shard(finished, samples)
         shutil.copyfile(finished, out / name)
+        records += _records(source, part, name, finished)
         monitor.progress(start + len(part), len(rows), "image")
-        yield pa.Table.from_pylist(_records(source, part, name, finished), MANIFEST_SCHEMA).sort_by("key")
+    described = {**dataset, "notes": {"synthetic": NOTE, **dataset["notes"]}}
+    finish_shard_folder(out, pa.Table.from_pylist(records, MANIFEST_SCHEMA), described)
+    _picture(rows, out, described)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from ops.files import read_json
@@ -14,7 +15,7 @@ from ops.generate.pipeline import load_generator
 from ops.generate.sampler_config import SamplerConfig, SyntheticShardsConfig
 from ops.generate.sampling import sample_rows
 from ops.generate.shards import write_synthetic
-from ops.generate.source import PlanRows, Row
+from ops.generate.source import Row
 from ops.generate.text import TextTokens, encode_captions
 from ops.progress import Monitor
 from ops.summary import Summary
@@ -34,8 +35,8 @@ def generate_shards(
     The noise of an image follows from (seed, its number in the plan); see `write_synthetic`. Memory does not grow with
     the number of images, only with that of distinct captions.
     """
-    rows = PlanRows(plan / "plan.parquet")
-    source = open_source(config, diffusion, rows.captions, scratch, device, monitor)
+    rows = pq.read_table(plan / "plan.parquet").to_pylist(maps_as_pydicts="strict")
+    source = open_source(config, diffusion, [row["caption"] for row in rows], scratch, device, monitor)
     write_synthetic(source, rows, read_json(plan / "dataset.json"), out, scratch, config.shard_size, monitor)
     lineage = read_json(diffusion / "generator.json")["lineage"]
     sampler = f"{config.solver} {config.steps}"
