@@ -68,18 +68,21 @@ def test_state_survives_sigkill_in_the_middle_of_saving(tmp_path):
     assert torch.equal(tensors["x"], torch.full((200_000,), float(counters["n"])))
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "fused adamw"])
 def test_an_optimizer_resumes_exactly(kind, tmp_path):
+    """Also where parameters lie in memory channel by channel, which a fused optimizer relies on."""
+
     def make():
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
+            layers = torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 1, 3)
+            model = torch.nn.Sequential(*layers).to(memory_format=torch.channels_last)
         if kind == "sgd":
             return model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
-        return model, torch.optim.AdamW(model.parameters(), 0.01)
+        return model, torch.optim.AdamW(model.parameters(), 0.01, fused=kind == "fused adamw")
 
     def step(model, optimizer, number):
-        x = torch.randn(16, 4, generator=generator("x", number))
+        x = torch.randn(16, 2, 6, 6, generator=generator("x", number))
         optimizer.zero_grad()
         model(x).square().mean().backward()
         optimizer.step()
@@ -101,6 +104,39 @@ def test_an_optimizer_resumes_exactly(kind, tmp_path):
     for n in range(3, 6):
         step(model, optimizer, n)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_several_optimizers_resume_by_name(tmp_path):
+    """Two parts that learn together go on as if nothing had happened, and each gets its own moments back."""
+
+    def make():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            parts = {"model": torch.nn.Linear(3, 1), "rival": torch.nn.Linear(3, 1)}
+        rates = {"model": 0.01, "rival": 0.1}
+        return parts, {f"{k} optimizer": torch.optim.AdamW(parts[k].parameters(), rates[k], fused=True) for k in parts}
+
+    def step(parts, optimizers, number):
+        x = torch.randn(8, 3, generator=generator("x", number))
+        for (name, part), optimizer in zip(parts.items(), optimizers.values(), strict=True):
+            optimizer.zero_grad()
+            (part(x).square().mean() * (1 if name == "model" else -0.1)).backward()
+            optimizer.step()
+
+    whole, optimizers = make()
+    for n in range(6):
+        step(whole, optimizers, n)
+    parts, optimizers = make()
+    checkpoint = Checkpoint(tmp_path, parts, optimizers)
+    for n in range(3):
+        step(parts, optimizers, n)
+    checkpoint.save(3)
+    parts, optimizers = make()
+    assert Checkpoint(tmp_path, parts, optimizers).restore() == 3
+    for n in range(3, 6):
+        step(parts, optimizers, n)
+    for name, part in whole.items():
+        assert torch.equal(part.weight, parts[name].weight)
 
 
 def test_states_are_safetensors(tmp_path):
