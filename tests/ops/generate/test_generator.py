@@ -19,7 +19,9 @@ from ops.sample.config import SamplingPlanConfig
 from ops.sample.plan import plan_samples
 
 CPU = torch.device("cpu")
-AUTOENCODER = AutoencoderConfig(channels=[8, 16], latent_channels=4, steps=200, batch=16, lr=0.004, bf16=False)
+AUTOENCODER = AutoencoderConfig(
+    channels=[8, 16], latent_channels=4, steps=200, batch=16, lr=0.004, perceptual_weight=0, bf16=False
+)
 DIFFUSION = DiffusionConfig(channels=[16, 32], context=16, max_tokens=8, steps=12, batch=16)
 SAMPLING = SyntheticShardsConfig(steps=2, batch=7, shard_size=9)
 
@@ -44,7 +46,7 @@ def trained(shards, tmp_path_factory):
         return home / name
 
     cache = folder("cache")
-    train_autoencoder(AUTOENCODER, shards, folder("autoencoder"), folder("s1"), cache, CPU, Quiet())
+    train_autoencoder(AUTOENCODER, shards, {}, folder("autoencoder"), folder("s1"), cache, CPU, Quiet())
     train_diffusion(DIFFUSION, shards, home / "autoencoder", folder("diffusion"), folder("s2"), cache, CPU, Quiet())
     plan = SamplingPlanConfig(multiple=0.25, attribute="tone", values="uniform")
     plan_samples(plan, shards, folder("plan"), Quiet())
@@ -83,7 +85,7 @@ def test_a_killed_training_ends_with_the_same_bytes(kind, trained, shards, folde
     def train(tag, monitor):
         out, scratch, cache = folders(f"out-{tag}", f"scratch-{tag}", "cache")
         if kind == "autoencoder":
-            train_autoencoder(short, shards, out, scratch, cache, CPU, monitor)
+            train_autoencoder(short, shards, {}, out, scratch, cache, CPU, monitor)
         else:
             train_diffusion(DIFFUSION, shards, trained / "autoencoder", out, scratch, cache, CPU, monitor)
         return files(out)
@@ -137,7 +139,7 @@ def test_a_shard_is_made_again_alone(trained, folders, recorder):
 def test_another_autoencoder_is_refused(trained, shards, folders, recorder):
     out, scratch, cache = folders("other-autoencoder", "scratch", "cache")
     config = AUTOENCODER.model_copy(update={"steps": 1, "seed": 5})
-    train_autoencoder(config, shards, out, scratch, cache, CPU, recorder)
+    train_autoencoder(config, shards, {}, out, scratch, cache, CPU, recorder)
     with pytest.raises(AmalgamError, match="another autoencoder"):
         load_generator(trained / "diffusion", out, CPU)
 
