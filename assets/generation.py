@@ -5,28 +5,37 @@ import dagster as dg
 from assets.steps import Steps, op
 
 
-@dg.asset(
-    group_name="generation",
-    deps=["real_shards"],
-    kinds={"pytorch"},
-    metadata=op("ops.generate.autoencoder", training=True),
-)
-def autoencoder(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
-    """A KL autoencoder: the space in which the diffusion model works."""
-    from ops.generate.autoencoder import train_autoencoder
-    from ops.generate.config import AutoencoderConfig
+def autoencoder_asset(scorer: str | None, start: str | None) -> dg.AssetsDefinition:
+    """Return the asset `autoencoder`; recipe `scorer` of `classifier` sees for its loss, `start` is a folder in `data/`."""
+    judges = [dg.AssetKey(["classifier", scorer])] if scorer else []
+    brought = [dg.AssetKey(start.split("/"))] if start else []
 
-    with steps.begin(context) as step:
-        summary = train_autoencoder(
-            step.config(AutoencoderConfig),
-            step.parent("real_shards"),
-            step.out,
-            step.scratch,
-            step.cache,
-            step.device,
-            step,
-        )
-        return step.finish(summary)
+    @dg.asset(
+        group_name="generation",
+        deps=[dg.AssetKey("real_shards"), *judges, *brought],
+        kinds={"pytorch"},
+        metadata=op("ops.generate.autoencoder", training=True),
+    )
+    def autoencoder(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """A KL autoencoder: the space in which the diffusion model works."""
+        from ops.generate.autoencoder import train_autoencoder
+        from ops.generate.config import AutoencoderConfig
+
+        with steps.begin(context) as step:
+            summary = train_autoencoder(
+                step.config(AutoencoderConfig),
+                step.parent("real_shards"),
+                step.parents(f"classifier/{scorer}/") if scorer else {},
+                step.out,
+                step.scratch,
+                step.cache,
+                step.device,
+                step,
+                step.parent(start) if start else None,
+            )
+            return step.finish(summary)
+
+    return autoencoder
 
 
 def diffusion_asset(start: str | None, encoder: str) -> dg.AssetsDefinition:

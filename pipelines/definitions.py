@@ -53,7 +53,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *([(published, raw.CORRUPTIONS)] if published else []),
         *((model.folder, raw.MODEL) for model in params.external.models.values()),
         *((folder, raw.IMAGES) for folder in params.shift.sets.values()),
-        *((folder, raw.GENERATOR) for folder in [params.diffusion.start] if folder),
+        *((folder, raw.GENERATOR) for folder in [params.autoencoder.start, params.diffusion.start] if folder),
         *((folder, raw.ENCODER) for folder in [params.diffusion.encoder] if "/" in folder),
     ]
     measured = [
@@ -67,7 +67,9 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *raw.brought_folders(uses, params.raw_images.dataset),
         curation.curated_manifest,
         curation.real_shards,
-        generation.autoencoder,
+        generation.autoencoder_asset(
+            scorer if params.autoencoder.perceptual_weight else None, params.autoencoder.start
+        ),
         generation.diffusion_asset(params.diffusion.start, params.diffusion.encoder),
         generation.evaluation_prompts,
         generation.baseline_samples,

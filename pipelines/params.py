@@ -145,7 +145,11 @@ def _check_names(params: Params, name: str) -> None:
     for key in params.classifier.recipes:
         _ancestry(params, key, name)
     _check_scorer(params, name)
-    brought = {"diffusion.start": params.diffusion.start, "diffusion.encoder": params.diffusion.encoder}
+    brought = {
+        "autoencoder.start": params.autoencoder.start,
+        "diffusion.start": params.diffusion.start,
+        "diffusion.encoder": params.diffusion.encoder,
+    }
     for key, place in brought.items():
         if place not in (None, MINILM) and not _is_folder(place):
             raise AmalgamError(

@@ -105,7 +105,9 @@ def train_diffusion(
     workers.wait()  # nobody saves before all have read
     if done < steps:
         material = material_of(config, images, codec, text, model.conditioner, device, monitor)
-        train_steps(config, model, average, optimizer, checkpoint, material, range(done, steps), device, monitor, workers)
+        train_steps(
+            config, model, average, optimizer, checkpoint, material, range(done, steps), device, monitor, workers
+        )
     if not workers.leads:
         return Summary()
     return _write(config, average, codec, images, text, checkpoint.history, lineage, steps, out, cache, device, monitor)
