@@ -21,6 +21,7 @@ from ops.generate.objectives import column, mix, objective_of
 from ops.generate.pipeline import MODEL, PromptPipeline
 from ops.generate.start import fitting_start, split_hash
 from ops.generate.text import TextTokens, encode_captions
+from ops.generate.watermark.refusal import refuse_marked
 from ops.generate.training import check_finite, draw_batch
 from ops.pace import Pace
 from ops.progress import Monitor
@@ -91,6 +92,7 @@ def train_diffusion(
 
     Raises AmalgamError if a loss is not a number (with step and images), or if network and latents do not fit.
     """
+    refuse_marked(read_json(shards / "dataset.json"))
     images = open_images(shards, "train", cache)
     codec = load_codec(autoencoder, device)
     vocabularies = vocabularies_of(images.table, read_json(shards / "dataset.json"))

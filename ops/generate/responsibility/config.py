@@ -1,7 +1,5 @@
 """Settings of what a generator must answer for."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from ops.config import Config
@@ -68,21 +66,28 @@ class RepresentationConfig(Config):
     axes: list[str] = Field(
         ["tone", "gender"], description="Factors that neutral prompts leave out: attributes, or `domain`."
     )
-    subject: Literal["concept", "name", "label"] = Field(
-        "concept", description="What a neutral prompt calls the subject; names may give a gender away."
-    )
-    prompts: int = Field(40, ge=2, description="Neutral prompts.")
-    images: int = Field(6, ge=2, description="Images of each prompt.")
     replicates: int = Field(1000, ge=100, description="Bootstrap replicates.")
-    seed: int = Field(0, description="Seed of prompts and bootstrap.")
+    seed: int = Field(0, description="Seed of the bootstrap.")
 
 
 class ResponsibilityConfig(Config):
     """What a generator must answer for."""
 
+    spaces: list[str] = Field(
+        ["efficientnet-lite0", "pca"],
+        min_length=1,
+        description="Feature spaces in which copies are looked for; a source fails the gate if it fails in any.",
+    )
     memorisation: MemorisationConfig = MemorisationConfig()
     safety: SafetyConfig = SafetyConfig()
     representation: RepresentationConfig = RepresentationConfig()
+
+
+class ResponsibilityStageConfig(ResponsibilityConfig):
+    """The stage `responsibility`."""
+
+    min_contrast: float = Field(0.02, ge=0, description="The limit of `curated_manifest`, asked of outputs.")
+    min_entropy: float = Field(0.3, ge=0, description="The limit of `curated_manifest`, asked of outputs.")
 
 
 class GeneratorCardConfig(Config):

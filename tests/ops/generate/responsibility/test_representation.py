@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from ops.errors import AmalgamError
 from ops.evaluate.shift.adaptation import estimate_priors
 from ops.generate.responsibility.config import RepresentationConfig
-from ops.generate.responsibility.neutral import neutral_rows
 from ops.generate.responsibility.representation import (
     Perceived,
     corrected_shares,
@@ -123,50 +122,3 @@ def test_what_is_not_known_is_refused():
     empty = Perceived(("a", "b"), np.zeros(0, int), np.zeros(0), np.eye(2, dtype=int), np.array([1, 1]))
     with pytest.raises(AmalgamError, match="tone: 0 images"):
         measure_representation(CONFIG, "tone", empty)
-
-
-DATASET = {
-    "attributes": {"tone": ["0", "1"], "gender": ["man", "woman"]},
-    "attribute_names": {"tone": {"0": "light", "1": "dark"}},
-    "attribute_phrases": {"tone": "{} skin tone"},
-}
-
-
-def people(count: int = 30) -> pd.DataFrame:
-    rows = [
-        {
-            "id": f"{gender}-{i}", "label": f"label {i % 3}", "domain": f"style {i % 2}", "concept": f"job {i}",
-            "name": f"{gender} doing job {i}", "attributes": {"tone": str(i % 2), "gender": gender},
-        }
-        for i in range(count) for gender in ("man", "woman")
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_neutral_prompts_name_no_factor():
-    config = RepresentationConfig(axes=["tone", "gender"], prompts=12, images=3)
-    rows = neutral_rows(config, people(), DATASET)
-    assert [row["index"] for row in rows] == list(range(36))
-    assert len({row["concept"] for row in rows}) == 12
-    for prompt in range(12):
-        mine = [row for row in rows if row["prompt"] == prompt]
-        assert len(mine) == 3
-        assert len({row["caption"] for row in mine}) == 1
-    for row in rows:
-        assert row["attributes"] == []
-        assert row["caption"] == row["concept"]
-        assert row["domain"] is not None
-        assert not any(word in row["caption"] for word in ("man", "woman", "tone", "light", "dark", "style"))
-    assert rows == neutral_rows(config, people().sample(frac=1, random_state=0), DATASET), "row order does not matter"
-
-
-def test_factors_that_stay_are_kept():
-    rows = neutral_rows(RepresentationConfig(axes=["gender", "domain"], prompts=4, images=2), people(), DATASET)
-    for row in rows:
-        (value,) = [v for name, v in row["attributes"] if name == "tone"]
-        assert row["caption"] == f"{row['concept']}, {DATASET['attribute_names']['tone'][value]} skin tone"
-        assert row["domain"] is None
-    with pytest.raises(AmalgamError, match="no factor 'age'"):
-        neutral_rows(RepresentationConfig(axes=["age"]), people(), DATASET)
-    with pytest.raises(AmalgamError, match="30 subjects for 40 neutral prompts"):
-        neutral_rows(RepresentationConfig(), people(), DATASET)
