@@ -42,9 +42,7 @@ def memorisation_result(passed: bool, reasons: Sequence[str], *, name: str) -> d
     """Return the check that warns of a generator that repeats its training images."""
     lines = dg.MetadataValue.md("\n".join(f"- {reason}" for reason in reasons) or "none")
     metadata: dict[str, dg.MetadataValue | int | str] = {"reasons": lines}
-    return dg.AssetCheckResult(
-        check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=metadata
-    )
+    return dg.AssetCheckResult(check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
 
 
 def _short(observed: object, limit: int = 120) -> str:

@@ -27,7 +27,12 @@ def generator_report_asset(scorer: str, baselines: list[str], encoders: dict[str
 
     @dg.asset(
         group_name="generation",
-        deps=[*JUDGED, dg.AssetKey("synthetic_shards"), dg.AssetKey(["classifier", scorer]), *keys_of(encoders.values())],
+        deps=[
+            *JUDGED,
+            dg.AssetKey("synthetic_shards"),
+            dg.AssetKey(["classifier", scorer]),
+            *keys_of(encoders.values()),
+        ],
         kinds={"pytorch", "scikitlearn"},
         metadata=op("ops.generate.quality.stage"),
     )

@@ -133,7 +133,9 @@ def export(model: str, out: Path) -> None:
 @main.command("export-images")
 @click.argument("folder")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="File with the secret key, 16 bytes or more.")
+@click.option(
+    "--key", required=True, type=click.Path(path_type=Path), help="File with the secret key, 16 bytes or more."
+)
 def export_images(folder: str, out: Path, key: Path) -> None:
     """Write synthetic images of the store for others: watermarked, with provenance, and signed.
 

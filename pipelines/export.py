@@ -56,7 +56,9 @@ def export_synthetic(name: str, out: Path, key: Path) -> None:
 
     folder = STORE / name.strip("/").removeprefix("store/")
     if not (folder / "manifest.parquet").exists():
-        raise AmalgamError(f"there are no images in {name}", "name synthetic_shards or filtered_synthetic, and make it first")
+        raise AmalgamError(
+            f"there are no images in {name}", "name synthetic_shards or filtered_synthetic, and make it first"
+        )
     figures = export_marked(folder, key, out, Silent()).figures
     click.echo(f"wrote {figures['images']} marked images to {out} (PSNR at least {figures['least PSNR (dB)']} dB)")
     click.echo(f"verify: python -m pipelines verify-images {out} --public-key {_signer(out)}")

@@ -21,8 +21,8 @@ from ops.generate.objectives import column, mix, objective_of
 from ops.generate.pipeline import MODEL, PromptPipeline
 from ops.generate.start import fitting_start, split_hash
 from ops.generate.text import TextTokens, encode_captions
-from ops.generate.watermark.refusal import refuse_marked
 from ops.generate.training import check_finite, draw_batch
+from ops.generate.watermark.refusal import refuse_marked
 from ops.pace import Pace
 from ops.progress import Monitor
 from ops.resume import Checkpoint

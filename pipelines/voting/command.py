@@ -49,7 +49,9 @@ def vote_command(
 
     given = {"tier": tier, "apart": apart, "prompts": prompts, "ratings": ratings, "per_rater": each, "seed": seed}
     told = {name: value for name, value in given.items() if value is not None}
-    config = PreferenceConfig.model_validate({**load_params().preference.model_dump(include=set(PreferenceConfig.model_fields)), **told})
+    config = PreferenceConfig.model_validate(
+        {**load_params().preference.model_dump(include=set(PreferenceConfig.model_fields)), **told}
+    )
     folders = {Path(name).name: _folder(name) for name in generators}
     if len(folders) < len(generators):
         raise AmalgamError("two generators have one name", "rename a folder: votes tell generators apart by name")

@@ -32,6 +32,10 @@ class Judges:
     scales: tuple[float, ...]
     judges: Mapping[str, Any]
 
+    def see(self, features: tuple[np.ndarray, ...], factor: str) -> np.ndarray:
+        """Return the value of `factor` (N,) that its judge sees in each image."""
+        return np.asarray(self.judges[factor].predict(_side_by_side(features, self.centres, self.scales)))
+
     def right(self, features: tuple[np.ndarray, ...], table: pd.DataFrame) -> pd.DataFrame:
         """Return for each image and factor whether the judge sees what the table says (N, factors)."""
         x = _side_by_side(features, self.centres, self.scales)

@@ -1,7 +1,6 @@
 """Shares as a judge sees them and as they are; prompts that name nobody."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
