@@ -127,3 +127,30 @@ def preference_asset(scorer: str, baselines: list[str], votes: str | None) -> dg
             return step.finish(summary)
 
     return preference
+
+
+@dg.asset(
+    group_name="generation",
+    deps=[
+        *JUDGED,
+        *map(dg.AssetKey, ("curated_manifest", "diffusion", "generator_report", "responsibility", "preference")),
+    ],
+    kinds={"markdown"},
+    metadata=op("ops.generate.responsibility.card_stage"),
+)
+def generator_card(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+    """A card of the diffusion model: what it is, what it learnt from, how good it is, what it must answer for."""
+    from ops.generate.responsibility.card_stage import write_diffusion_card
+    from ops.generate.responsibility.config import GeneratorCardConfig
+
+    with steps.begin(context) as step:
+        summary = write_diffusion_card(
+            step.config(GeneratorCardConfig),
+            step.parent("diffusion"),
+            step.parent("generator_samples"),
+            step.parent("real_shards"),
+            step.parent("curated_manifest"),
+            step.parents(),
+            step.out,
+        )
+        return step.finish(summary)

@@ -84,6 +84,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         judging.generator_report_asset(scorer, baselines, params.generator_report.encoders),
         judging.responsibility_asset(scorer, baselines, params.responsibility.safety.unsafe_model or None),
         judging.preference_asset(scorer, baselines, params.preference.votes),
+        judging.generator_card,
         *trained,
         *elsewhere,
         soup,

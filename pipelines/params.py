@@ -26,7 +26,7 @@ from ops.generate.model_config import DiffusionConfig
 from ops.generate.preference.config import PreferenceStageConfig
 from ops.generate.prompts_config import EvaluationPromptsConfig
 from ops.generate.quality.config import QualityConfig
-from ops.generate.responsibility.config import ResponsibilityStageConfig
+from ops.generate.responsibility.config import GeneratorCardConfig, ResponsibilityStageConfig
 from ops.generate.sampler_config import SyntheticShardsConfig
 from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
@@ -69,6 +69,7 @@ class Params(Config):
     generator_report: QualityConfig
     responsibility: ResponsibilityStageConfig
     preference: PreferenceStageConfig
+    generator_card: GeneratorCardConfig
     sampling_plan: SamplingPlanConfig
     synthetic_shards: SyntheticShardsConfig
     filtered_synthetic: FilteredSyntheticConfig

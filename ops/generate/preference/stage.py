@@ -49,7 +49,9 @@ def write_preference(
     opened = open_sources(sources, cache)
     train, real = (open_images(shards, split, cache) for split in ("train", HELD_OUT))
     models = [load_classifier(folder, device)[0] for _, folder in sorted(scorers.items())]
-    seen = {name: probabilities(models, images.images, config.batch, device) for name, images in opened.items()}
+    seen = {
+        name: probabilities(models, np.array(images.images), config.batch, device) for name, images in opened.items()
+    }
     space = make_spaces(QualityConfig(spaces=[config.space]), train.images, scorers, {}, device)[config.space]
     features = {name: space.embed(images.images, cache, monitor) for name, images in opened.items()}
     wanted = space.embed(real.images, cache, monitor)

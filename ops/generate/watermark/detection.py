@@ -37,7 +37,7 @@ def detect_pooled(images: np.ndarray, key: bytes, config: WatermarkConfig | None
     config = config or WatermarkConfig()
     chosen = band(config, *images.shape[1:3])
     signs = pattern(key, int(chosen.sum()), *images.shape[1:3])
-    sums = 0.0
+    sums: np.ndarray | float = 0.0
     for start in range(0, len(images), CHUNK):
         views = views_of(images[start : start + CHUNK], config.search)
         sums = sums + np.stack([_weights(view, chosen, config).sum(axis=0) for view in views])
