@@ -10,6 +10,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from ops.data.loading import ImageSet, open_images
+from ops.data.marked import refuse_marked
 from ops.files import read_json, write_json
 from ops.generate.backbones import LatentModel, build_backbone
 from ops.generate.codec import Codec, KLCodec, PixelCodec, load_codec
@@ -22,7 +23,6 @@ from ops.generate.pipeline import MODEL, PromptPipeline
 from ops.generate.start import fitting_start, split_hash
 from ops.generate.text import TextTokens, encode_captions
 from ops.generate.training import check_finite, draw_batch
-from ops.generate.watermark.refusal import refuse_marked
 from ops.pace import Pace
 from ops.progress import Monitor
 from ops.resume import Checkpoint

@@ -21,7 +21,7 @@ PICTURES = (
     (
         "responsibility",
         "closest-diffusion-pca",
-        "Generated images (left of each pair) and the training images nearest to them.",
+        "Generated images and the training images nearest to them.",
     ),
     (
         "preference",

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from ops.data.loading import open_images
+from ops.data.marked import refuse_marked
 from ops.data.pictures import COLOURS, save_figure
 from ops.files import read_json, write_json
-from ops.generate.watermark.refusal import refuse_marked
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
 from ops.pace import Pace

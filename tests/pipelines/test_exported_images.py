@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ops.data.marked import FIELD
 from ops.data.shards import read_shard
 from ops.errors import AmalgamError
 from ops.files import read_json
-from ops.generate.watermark.refusal import FIELD
 from ops.progress import Silent
 from ops.train.loop import train_classifier
 from ops.train.recipe import Recipe

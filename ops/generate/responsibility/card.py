@@ -17,11 +17,11 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.data.manifest import read_manifest
+from ops.data.marked import FIELD
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
 from ops.generate.responsibility.config import GeneratorCardConfig
 from ops.generate.responsibility.memorisation import Verdict
-from ops.generate.watermark.refusal import FIELD
 from ops.report.cards import TEMPLATES, file_digest
 from ops.summary import Summary
 

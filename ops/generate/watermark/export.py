@@ -16,6 +16,7 @@ from PIL import Image
 
 from ops.data.hashing import decode, decode_grey, phash
 from ops.data.manifest import MANIFEST_SCHEMA, read_manifest
+from ops.data.marked import FIELD, refuse_marked
 from ops.data.pictures import png
 from ops.data.shards import finish_shard_folder, read_shard, write_shard
 from ops.errors import AmalgamError
@@ -23,7 +24,6 @@ from ops.files import read_json, replace_folder, write_json
 from ops.generate.watermark.config import WatermarkConfig
 from ops.generate.watermark.keys import key_id, read_key
 from ops.generate.watermark.marking import mark, psnr
-from ops.generate.watermark.refusal import FIELD, refuse_marked
 from ops.generate.watermark.signature import public_key, sign_folder
 from ops.progress import Monitor
 from ops.summary import Summary

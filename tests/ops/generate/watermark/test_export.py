@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ops.data.loading import open_images
 from ops.data.manifest import read_manifest
+from ops.data.marked import refuse_marked
 from ops.errors import AmalgamError
 from ops.files import read_json, write_json
 from ops.generate.watermark.config import WatermarkConfig
@@ -19,7 +20,6 @@ from ops.generate.watermark.detection import detect, detect_pooled, threshold
 from ops.generate.watermark.export import export_marked
 from ops.generate.watermark.keys import key_id, read_key
 from ops.generate.watermark.marking import psnr
-from ops.generate.watermark.refusal import refuse_marked
 from ops.generate.watermark.signature import public_key, sign_folder, verify_folder
 from ops.progress import Silent
 
