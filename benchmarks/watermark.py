@@ -5,8 +5,7 @@
 Writes `docs/results/watermark.json` and `watermark.md`. On real images of both embedded datasets: how often the mark is found
 after edits, singly and pooled, and how often where it is not. Then, on Fashion-MNIST, trainings that differ only in the
 mark: probes that tell "real" from "generated" images, and classifiers one of whose classes is mostly "generated". There the
-generated images are other real ones, as a perfect generator's would be: whatever is learnt beyond chance is the mark. About
-five minutes on two cores.
+generated images are other real ones, as a perfect generator's would be: whatever is learnt beyond chance is the mark.
 """
 
 import argparse
