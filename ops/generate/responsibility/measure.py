@@ -125,6 +125,7 @@ def memorisation_rows(model: str, dataset: str, split: str, space: str, measures
         f"copies, held-out ({space})": measures.copies_held_out,
         f"nearer to training images ({space})": measures.closer,
         f"nearer to training images, held-out ({space})": measures.closer_held_out,
+        f"distance to training over held-out images ({space})": measures.ratio,
         f"authentic ({space})": measures.authentic,
         f"authentic, held-out ({space})": measures.authentic_held_out,
     }

@@ -23,6 +23,7 @@ from ops.generate.responsibility.copying import (
     closeness,
     closeness_of_held_out,
     data_copying,
+    distance_ratio,
 )
 from ops.generate.responsibility.neighbours import nearest, nearest_others
 from ops.runtime import derive_seed
@@ -62,6 +63,8 @@ class Measures:
     copies_held_out: Interval
     closer: Interval
     closer_held_out: Interval
+    ratio: Interval
+    """Median of the distance to training images over that to held-out ones."""
     authentic: Interval
     authentic_held_out: Interval
     cells: CellTest | None
@@ -146,6 +149,9 @@ def measure_memorisation(config: MemorisationConfig, honest: Honest, generated: 
         copies_held_out=honest.copies,
         closer=closeness(generated.features, train.features, honest.held_out.features),
         closer_held_out=honest.closer,
+        ratio=distance_ratio(
+            generated.features, train.features, honest.held_out.features, derive_seed(config.seed, "ratio")
+        ),
         authentic=authenticity(near.distances, near.places, honest.spacing),
         authentic_held_out=honest.authentic,
         cells=cells,

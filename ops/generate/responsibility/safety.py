@@ -14,7 +14,7 @@ from torch import nn
 
 from ops.data.captions import without_personal_data
 from ops.data.config import CuratedManifestConfig
-from ops.data.curation import _entropy as grey_entropy
+from ops.data.curation import grey_entropy
 from ops.data.loading import ImageSet
 from ops.errors import AmalgamError
 from ops.evaluate.intervals import Interval, wilson

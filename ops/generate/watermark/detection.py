@@ -37,11 +37,11 @@ def detect_pooled(images: np.ndarray, key: bytes, config: WatermarkConfig | None
     config = config or WatermarkConfig()
     chosen = band(config, *images.shape[1:3])
     signs = pattern(key, int(chosen.sum()), *images.shape[1:3])
-    sums: np.ndarray | float = 0.0
+    sums = np.zeros((view_count(config.search), len(signs)))
     for start in range(0, len(images), CHUNK):
         views = views_of(images[start : start + CHUNK], config.search)
-        sums = sums + np.stack([_weights(view, chosen, config).sum(axis=0) for view in views])
-    return float((_unit(np.asarray(sums)) @ signs).max())
+        sums += np.stack([_weights(view, chosen, config).sum(axis=0) for view in views])
+    return float((_unit(sums) @ signs).max())
 
 
 def threshold(config: WatermarkConfig) -> float:

@@ -16,6 +16,7 @@ from ops.generate.responsibility.copying import (
     closeness,
     closeness_of_held_out,
     data_copying,
+    distance_ratio,
     mann_whitney,
 )
 from ops.generate.responsibility.neighbours import check_features, count_nearer, nearest, nearest_others
@@ -101,6 +102,20 @@ def test_closeness_is_a_half_for_honest_samples_and_one_for_copies():
     assert value == pytest.approx(0.5, abs=0.05)
     assert closeness(train, train, held_out)[0] == 1.0
     assert closeness_of_held_out(train, held_out)[0] == pytest.approx(0.5, abs=0.06)
+
+
+def test_ratios_of_distances():
+    train, held_out, generated = cloud(0, 300), cloud(1, 300), cloud(2, 400)
+    ratios = cdist(generated, train).min(axis=1) / cdist(generated, held_out).min(axis=1)
+    value, low, high = distance_ratio(generated, train, held_out, 0)
+    assert value == pytest.approx(np.median(ratios))
+    assert low < 1 < high
+    # 95 % of a sample's medians are inside: 400 coins fall on 200 - 19 to 200 + 19
+    assert ((ratios < low).sum(), (ratios > high).sum()) == pytest.approx((179, 179), abs=3)
+    assert distance_ratio(train, train, held_out, 0) == (0, 0, 0)
+    fewer = distance_ratio(generated, train, held_out[:50], 0)
+    assert fewer[0] == pytest.approx(1, abs=0.15), "as many of the larger set are taken"
+    assert fewer == distance_ratio(generated, train, held_out[:50], 0)
 
 
 def test_authenticity_by_a_loop():
