@@ -171,7 +171,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fused(model: EfficientNetLite0) -> EfficientNetLite0:
-    """Return `model` with every norm folded into the convolution before it, which evaluates faster; it is changed."""
+    """Return `model` with every norm folded into the convolution before it; it is changed."""
     for module in model.modules():
         for convolution, bn in NORM_OF:
             if hasattr(module, convolution):

@@ -17,7 +17,7 @@ UTILITY = Recipe(
     augmentation=Augmentation(crop=2, padding="edge", flip=True),
     averaging=Averaging(decay=0.98),
     mix=Mix(real_fraction=1.0),
-    schedule=Schedule(epochs=10, batch=64, lr=0.1),
+    schedule=Schedule(epochs=8, batch=64, lr=0.1),
 )
 
 

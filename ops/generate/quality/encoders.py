@@ -94,7 +94,7 @@ def classifier_space(scorers: Mapping[str, Path], batch: int, device: torch.devi
 def pca_space(train: np.ndarray, components: int, batch: int, seed: int) -> Space:
     """Return the space of the first principal components of raw pixels (N, H, W, 3) of the real training images.
 
-    There are at most as many as training images. What shapes are, it does not know: it sees blur and colour.
+    There are at most as many as training images. It compares pixels, and not what they show.
     """
     from sklearn.decomposition import PCA as PrincipalComponents
 
@@ -114,7 +114,7 @@ def colour_space(batch: int) -> Space:
     """Return the space of square roots of the shares of pixels in 8 x 8 x 8 boxes of RGB.
 
     Roots make the straight distance of two histograms their Hellinger distance, up to a factor. It says which colours there
-    are and not where, which tells skin tones and drawing styles apart that ImageNet features do not.
+    are and not where: for judges of skin tones and drawing styles.
     """
 
     def encode(images: np.ndarray) -> np.ndarray:

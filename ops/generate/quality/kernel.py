@@ -42,7 +42,7 @@ class Discrepancy:
 def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return (x . y / D + 1)^3, the kernel of the kernel Inception distance (Binkowski et al. 2018)."""
     base = x @ y.T / x.shape[1] + 1
-    return base * base * base  # a power of floats is many times slower
+    return base * base * base  # less to compute than a power of floats
 
 
 def gaussian_kernel(bandwidth: float) -> Kernel:
@@ -59,7 +59,8 @@ def gaussian_kernel(bandwidth: float) -> Kernel:
 
 
 def normalised(features: np.ndarray) -> np.ndarray:
-    """Return features (n, D) scaled to length 1; those of length 0 stay."""
+    """Return features (n, D) float64 scaled to length 1; those of length 0 stay."""
+    features = np.asarray(features, np.float64)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(length > 0, length, 1)
 
