@@ -55,7 +55,12 @@ def test_a_recipe_waits_for_what_it_mixes(graph):
 def test_the_scorer_judges_and_is_not_judged(graph):
     scorer = dg.AssetKey(["classifier", "scorer"])
     children = {key.to_user_string() for key in graph.get(scorer).child_keys}
-    uses = {"autoencoder", "generator_report", "preference", "responsibility"}  # its eyes, of which none is a test of it
+    uses = {
+        "autoencoder",
+        "generator_report",
+        "preference",
+        "responsibility",
+    }  # its eyes, of which none is a test of it
     assert children == {"filtered_synthetic", "report", *uses}
     filtered = graph.get(dg.AssetKey("filtered_synthetic"))
     assert filtered.parent_keys == {scorer, dg.AssetKey("synthetic_shards")}
