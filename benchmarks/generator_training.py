@@ -7,8 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.embedded import profile, real_shards
-from ops.generate.autoencoder import train_autoencoder
+from ops.generate.autoencoder import load_autoencoder, train_autoencoder
 from ops.generate.diffusion import train_diffusion
+from ops.generate.shipping import ship
 from ops.runtime import pick_device
 from ops.train.loop import train_classifier
 from pipelines.params import Params
@@ -89,13 +90,35 @@ def scorers(params: Params, shards: Path, home: Path = HOME) -> dict[str, Path]:
 
 
 def trained_generator(params: Params, shards: Path, home: Path = HOME) -> tuple[Path, Path]:
-    """Return the folders of autoencoder and diffusion model of the parameters' seed."""
+    """Return the folders of autoencoder and diffusion model of the parameters' seed.
+
+    The autoencoder is rounded to half precision before the diffusion model learns its latents, so that both can be shipped
+    (`shipped-<seed>/autoencoder`) without a difference.
+    """
     seed, device, cache = params.diffusion.seed, pick_device(), STATE / "cache"
     judges = scorers(params, shards, home)
+    trained = once(
+        home / f"autoencoder-exact-{seed}",
+        lambda out, scratch: train_autoencoder(
+            params.autoencoder, shards, judges, out, scratch, cache, device, Bar(f"autoencoder {seed}")
+        ),
+    )
+    shipped = once(
+        home / f"shipped-{seed}",
+        lambda out, _: ship(load_autoencoder(trained, device), out / "autoencoder" / "model"),
+    )
     autoencoder = once(
         home / f"autoencoder-{seed}",
         lambda out, scratch: train_autoencoder(
-            params.autoencoder, shards, judges, out, scratch, cache, device, Bar(f"autoencoder {seed}")
+            params.autoencoder,
+            shards,
+            judges,
+            out,
+            scratch,
+            cache,
+            device,
+            Bar(f"autoencoder {seed}, as shipped"),
+            shipped / "autoencoder",
         ),
     )
     diffusion = once(
