@@ -44,6 +44,8 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     mixed_in = sorted({recipe.mix.source for recipe in recipes if recipe.uses_synthetic})
     soup = soups.soup_asset(params.soup.ingredients, seeds)
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
+    cascade = params.upsampler is not None
+    learnt = generation.SMALL if cascade else "real_shards"
     baselines: list[str] = list(params.baseline_samples.kinds)
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
@@ -71,15 +73,16 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *raw.brought_folders(uses, params.raw_images.dataset),
         curation.curated_manifest,
         curation.real_shards,
+        *(generation.cascade_assets(params.upsampler.factor) if params.upsampler else []),
         generation.autoencoder_asset(
-            scorer if params.autoencoder.perceptual_weight else None, params.autoencoder.start
+            learnt, scorer if params.autoencoder.perceptual_weight else None, params.autoencoder.start
         ),
-        generation.diffusion_asset(params.diffusion.start, params.diffusion.encoder),
+        generation.diffusion_asset(learnt, params.diffusion.start, params.diffusion.encoder),
         generation.evaluation_prompts,
         generation.baseline_samples,
-        generation.generator_samples,
+        generation.generator_samples_asset(cascade=cascade),
         synthetic.sampling_plan,
-        synthetic.synthetic_shards,
+        synthetic.synthetic_shards_asset(cascade=cascade),
         synthetic.filtered_synthetic_asset(scorer),
         judging.generator_report_asset(scorer, baselines, params.generator_report.encoders),
         judging.responsibility_asset(scorer, baselines, params.responsibility.safety.unsafe_model or None),

@@ -27,7 +27,8 @@ from ops.generate.preference.config import PreferenceStageConfig
 from ops.generate.prompts_config import EvaluationPromptsConfig
 from ops.generate.quality.config import QualityConfig
 from ops.generate.responsibility.config import GeneratorCardConfig, ResponsibilityStageConfig
-from ops.generate.sampler_config import SyntheticShardsConfig
+from ops.generate.synthesis_config import SyntheticShardsConfig
+from ops.generate.upsampler_config import UpsamplerConfig
 from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -63,6 +64,7 @@ class Params(Config):
     real_shards: RealShardsConfig
     autoencoder: AutoencoderConfig
     diffusion: DiffusionConfig
+    upsampler: UpsamplerConfig | None
     evaluation_prompts: EvaluationPromptsConfig
     baseline_samples: BaselinesConfig
     generator_samples: SyntheticShardsConfig

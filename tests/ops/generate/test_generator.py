@@ -14,8 +14,8 @@ from ops.generate.config import AutoencoderConfig
 from ops.generate.diffusion import train_diffusion
 from ops.generate.model_config import DiffusionConfig, UNetConfig
 from ops.generate.pipeline import load_generator
-from ops.generate.sampler_config import SyntheticShardsConfig
 from ops.generate.synthesis import generate_shards
+from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.training import check_finite, draw_batch
 from ops.resume import Checkpoint
 from ops.sample.config import SamplingPlanConfig
