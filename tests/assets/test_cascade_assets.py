@@ -1,21 +1,23 @@
 """With a cascade the base learns from smaller images, and what is sampled waits for the upsampler."""
 
-import dagster as dg
 import pytest
 import yaml
 
-from pipelines.definitions import lineage_assets
+from pipelines.definitions import build_definitions
 from pipelines.params import resolve, validate
+
+
+def graph(upsampler):
+    tree = {**yaml.safe_load(resolve("smoke")), "upsampler": upsampler}
+    return build_definitions(validate(tree, "test"), tree).resolve_asset_graph()
 
 
 @pytest.fixture(scope="module")
 def parents():
-    tree = yaml.safe_load(resolve("smoke"))
-    tree["upsampler"] = {"factor": 2}
-    graph = dg.Definitions(assets=lineage_assets(validate(tree, "test"))).resolve_asset_graph()
+    found = graph({"factor": 2})
     return {
-        key.to_user_string(): {p.to_user_string() for p in graph.get(key).parent_keys}
-        for key in graph.get_all_asset_keys()
+        key.to_user_string(): {parent.to_user_string() for parent in found.get(key).parent_keys}
+        for key in found.get_all_asset_keys()
     }
 
 
@@ -31,7 +33,5 @@ def test_what_is_sampled_waits_for_the_upsampler(parents):
 
 
 def test_without_a_cascade_there_is_no_trace_of_it():
-    graph = dg.Definitions(
-        assets=lineage_assets(validate(yaml.safe_load(resolve("smoke")), "test"))
-    ).resolve_asset_graph()
-    assert not {"small_shards", "upsampler"} & {key.to_user_string() for key in graph.get_all_asset_keys()}
+    names = {key.to_user_string() for key in graph(None).get_all_asset_keys()}
+    assert not {"small_shards", "upsampler"} & names
