@@ -47,7 +47,8 @@ def train_classifier(
     images are missing, or if `initial` has another architecture.
     """
     for folder in filter(None, (real, synthetic)):
-        refuse_marked(read_json(folder / "dataset.json"))
+        if (folder / "dataset.json").exists():  # what is missing, and needed, is named below
+            refuse_marked(read_json(folder / "dataset.json"))
     images = open_images(real, "train", cache)
     extra = open_images(synthetic, "train", cache) if synthetic is not None and recipe.uses_synthetic else None
     order = derive_seed(seed, name, "order")
