@@ -38,6 +38,13 @@ def honesty_result(doubts: Sequence[str], *, name: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(check_name=name, passed=not doubts, severity=severity, metadata=metadata)
 
 
+def memorisation_result(passed: bool, reasons: Sequence[str], *, name: str) -> dg.AssetCheckResult:
+    """Return the check that warns of a generator that repeats its training images."""
+    lines = dg.MetadataValue.md("\n".join(f"- {reason}" for reason in reasons) or "none")
+    metadata: dict[str, dg.MetadataValue | int | str] = {"reasons": lines}
+    return dg.AssetCheckResult(check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
+
+
 def _short(observed: object, limit: int = 120) -> str:
     """Return `observed` on one line that fits a table cell."""
     text = str(observed).replace("|", "\\|").replace("\n", " ")

@@ -11,7 +11,8 @@ CORRUPTIONS = "Published files of CIFAR-10-C or ImageNet-C"
 MODEL = "Code and weights of a classifier that was trained elsewhere"
 IMAGES = "Images from elsewhere"
 GENERATOR = "A trained generator to start from"
-ENCODER = "A text encoder"
+ENCODER = "A text or vision encoder"
+VOTES = "Votes of people on generated images"
 
 
 def brought_folders(uses: Iterable[tuple[str, str]], dataset: str) -> list[dg.AssetSpec]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.generation import UPSAMPLER
 from assets.steps import Steps, op
 
 
@@ -16,28 +17,34 @@ def sampling_plan(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Ste
         return step.finish(summary)
 
 
-@dg.asset(
-    group_name="synthetic",
-    deps=["sampling_plan", "diffusion"],
-    kinds={"pytorch", "webdataset"},
-    metadata=op("ops.generate.synthesis"),
-)
-def synthetic_shards(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
-    """The planned images, each with the generator, conditioning, sampler and seed that made it."""
-    from ops.generate.sampler_config import SyntheticShardsConfig
-    from ops.generate.synthesis import generate_shards
+def synthetic_shards_asset(*, cascade: bool) -> dg.AssetsDefinition:
+    """Return the asset `synthetic_shards`, which waits for the upsampler of a cascade."""
 
-    with steps.begin(context) as step:
-        summary = generate_shards(
-            step.config(SyntheticShardsConfig),
-            step.parent("sampling_plan"),
-            step.parent("diffusion"),
-            step.out,
-            step.scratch,
-            step.device,
-            step,
-        )
-        return step.finish(summary)
+    @dg.asset(
+        group_name="synthetic",
+        deps=["sampling_plan", "diffusion", *([UPSAMPLER] if cascade else [])],
+        kinds={"pytorch", "webdataset"},
+        metadata=op("ops.generate.synthesis"),
+    )
+    def synthetic_shards(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """The planned images, each with the generator, conditioning, sampler and seed that made it."""
+        from ops.generate.synthesis import generate_shards
+        from ops.generate.synthesis_config import SyntheticShardsConfig
+
+        with steps.begin(context) as step:
+            summary = generate_shards(
+                step.config(SyntheticShardsConfig),
+                step.parent("sampling_plan"),
+                step.parent("diffusion"),
+                step.out,
+                step.scratch,
+                step.device,
+                step,
+                step.parent(UPSAMPLER) if cascade else None,
+            )
+            return step.finish(summary)
+
+    return synthetic_shards
 
 
 def filtered_synthetic_asset(scorer: str) -> dg.AssetsDefinition:

@@ -57,17 +57,20 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put tensors made by `optimizer_tensors` back; learning rates are the caller's (they follow from the step)."""
+    """Put tensors made by `optimizer_tensors` back; learning rates are the caller's (they follow from the step).
+
+    Each gets the memory layout of its parameter again: fused optimizers walk through both side by side.
+    """
     whole = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         index, slot = name.split(".", 1)
-        state.setdefault(int(index), {})[slot] = value
+        parameter = parameters[int(index)]
+        same = value.shape == parameter.shape
+        ready = torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value) if same else value
+        state.setdefault(int(index), {})[slot] = ready
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-    for parameter, slots in optimizer.state.items():
-        for slot, value in slots.items():
-            if value.shape == parameter.shape:  # fused optimizers pair numbers by their place in memory
-                slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 class Plain(Protocol):
@@ -84,7 +87,8 @@ class Checkpoint:
     """Saves a training run as it goes, and brings it back after a kill.
 
     All randomness of a loop must follow from (seed, step): then weights, averages, optimizer and step are all there is.
-    Saves come often at first, then every `LONGEST` seconds, and never take more than a twentieth of the time.
+    Saves come often at first, then every `LONGEST` seconds, and never take more than a twentieth of the time. Several
+    optimizers have names, which are none of the modules'.
     """
 
     LONGEST = 15.0
@@ -93,12 +97,12 @@ class Checkpoint:
         self,
         folder: Path,
         modules: Mapping[str, torch.nn.Module],
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer] | None = None,
         plain: Mapping[str, Plain] | None = None,
     ) -> None:
         self.path = folder / "state.safetensors"
         self.modules = modules
-        self.optimizer = optimizer
+        self.optimizers = {"optimizer": optimizer} if isinstance(optimizer, torch.optim.Optimizer) else optimizer or {}
         self.plain = plain or {}
         self.history: list[dict[str, Any]] = []
         self._begun = self._saved = time.monotonic()
@@ -112,8 +116,8 @@ class Checkpoint:
         tensors, counters = state
         for name, module in self.modules.items():
             module.load_state_dict(unpack(name, tensors))
-        if self.optimizer is not None:
-            restore_optimizer(self.optimizer, unpack("optimizer", tensors))
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, unpack(name, tensors))
         for name, part in self.plain.items():
             part.load_state_dict(counters["plain"][name])
         self.history = counters["history"]
@@ -132,8 +136,8 @@ class Checkpoint:
         tensors: dict[str, torch.Tensor] = {}
         for name, module in self.modules.items():
             tensors |= pack(name, module.state_dict())
-        if self.optimizer is not None:
-            tensors |= pack("optimizer", optimizer_tensors(self.optimizer))
+        for name, optimizer in self.optimizers.items():
+            tensors |= pack(name, optimizer_tensors(optimizer))
         plain = {name: part.state_dict() for name, part in self.plain.items()}
         save_state(self.path, tensors, {"step": done, "history": self.history, "plain": plain})
         self._saved = time.monotonic()

@@ -130,6 +130,34 @@ def export(model: str, out: Path) -> None:
     export_model(model, out)
 
 
+@main.command("export-images")
+@click.argument("folder")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--key", required=True, type=click.Path(path_type=Path), help="File with the secret key, 16 bytes or more."
+)
+def export_images(folder: str, out: Path, key: Path) -> None:
+    """Write synthetic images of the store for others: watermarked, with provenance, and signed.
+
+    FOLDER is synthetic_shards or filtered_synthetic; OUT is a new folder. A key is any secret file, such as
+    `head -c 32 /dev/urandom > key.bin`; who holds it can recognise the images. Exports are never trained on.
+    """
+    from pipelines.export import export_synthetic
+
+    export_synthetic(folder, out, key)
+
+
+@main.command("verify-images")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--public-key", help="The public key (64 hexadecimal digits) that must have signed.")
+@click.option("--key", type=click.Path(path_type=Path), help="The secret key: look for its watermark, too.")
+def verify_images(folder: Path, public_key: str | None, key: Path | None) -> None:
+    """Check an export: nothing changed since it was signed, and its images carry the mark."""
+    from pipelines.export import verify_synthetic
+
+    verify_synthetic(folder, public_key, key)
+
+
 @main.command("model-info")
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))

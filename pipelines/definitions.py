@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import classifiers, curation, evaluation, external, generation, raw, reports, soups, synthetic
+from assets import classifiers, curation, evaluation, external, generation, judging, raw, reports, soups, synthetic
 from pipelines.executors import executor
 from pipelines.lineage import Stage, code_version, sources_of, stages
 from pipelines.params import Params, read_tree, section, validate
@@ -44,6 +44,9 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     mixed_in = sorted({recipe.mix.source for recipe in recipes if recipe.uses_synthetic})
     soup = soups.soup_asset(params.soup.ingredients, seeds)
     scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
+    cascade = params.upsampler is not None
+    learnt = generation.SMALL if cascade else "real_shards"
+    baselines: list[str] = list(params.baseline_samples.kinds)
     # the scorer is a tool and no candidate: that it breaks under attack is known, and costs time to measure
     compared = [model.key for model in trained if model.key != dg.AssetKey(["classifier", scorer])]
     elsewhere = external.external_assets(params.external.models)
@@ -53,8 +56,11 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *([(published, raw.CORRUPTIONS)] if published else []),
         *((model.folder, raw.MODEL) for model in params.external.models.values()),
         *((folder, raw.IMAGES) for folder in params.shift.sets.values()),
-        *((folder, raw.GENERATOR) for folder in [params.diffusion.start] if folder),
+        *((folder, raw.GENERATOR) for folder in [params.autoencoder.start, params.diffusion.start] if folder),
         *((folder, raw.ENCODER) for folder in [params.diffusion.encoder] if "/" in folder),
+        *((folder, raw.ENCODER) for folder in params.generator_report.encoders.values()),
+        *((folder, raw.MODEL) for folder in [params.responsibility.safety.unsafe_model] if folder),
+        *((folder, raw.VOTES) for folder in [params.preference.votes] if folder),
     ]
     measured = [
         evaluation.robustness_asset(models),
@@ -67,14 +73,21 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *raw.brought_folders(uses, params.raw_images.dataset),
         curation.curated_manifest,
         curation.real_shards,
-        generation.autoencoder,
-        generation.diffusion_asset(params.diffusion.start, params.diffusion.encoder),
+        *(generation.cascade_assets(params.upsampler.factor) if params.upsampler else []),
+        generation.autoencoder_asset(
+            learnt, scorer if params.autoencoder.perceptual_weight else None, params.autoencoder.start
+        ),
+        generation.diffusion_asset(learnt, params.diffusion.start, params.diffusion.encoder),
         generation.evaluation_prompts,
         generation.baseline_samples,
-        generation.generator_samples,
+        generation.generator_samples_asset(cascade=cascade),
         synthetic.sampling_plan,
-        synthetic.synthetic_shards,
+        synthetic.synthetic_shards_asset(cascade=cascade),
         synthetic.filtered_synthetic_asset(scorer),
+        judging.generator_report_asset(scorer, baselines, params.generator_report.encoders),
+        judging.responsibility_asset(scorer, baselines, params.responsibility.safety.unsafe_model or None),
+        judging.preference_asset(scorer, baselines, params.preference.votes),
+        judging.generator_card,
         *trained,
         *elsewhere,
         soup,

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import click
+import numpy as np
 
 from ops.errors import AmalgamError
 from pipelines.project import STORE
@@ -46,6 +47,54 @@ def write_info(name: str, out: Path, split: str) -> None:
     doubts = read_json(STORE / "robustness" / "honesty.json")["warnings"]
     write_model_info(out, model_info_of(card, name, rows, loaded.params.robustness, split, about=about, doubts=doubts))
     click.echo(f"wrote {out}")
+
+
+def export_synthetic(name: str, out: Path, key: Path) -> None:
+    """Write the synthetic images `name` of the store to `out`, marked with `key` and signed."""
+    from ops.generate.watermark.export import export_marked
+    from ops.progress import Silent
+
+    folder = STORE / name.strip("/").removeprefix("store/")
+    if not (folder / "manifest.parquet").exists():
+        raise AmalgamError(
+            f"there are no images in {name}", "name synthetic_shards or filtered_synthetic, and make it first"
+        )
+    figures = export_marked(folder, key, out, Silent()).figures
+    click.echo(f"wrote {figures['images']} marked images to {out} (PSNR at least {figures['least PSNR (dB)']} dB)")
+    click.echo(f"verify: python -m pipelines verify-images {out} --public-key {_signer(out)}")
+
+
+def verify_synthetic(folder: Path, public_key: str | None, key: Path | None) -> None:
+    """Check signature and files of an export and, with its key, the mark in each shard."""
+    from ops.generate.watermark.signature import verify_folder
+
+    signer = verify_folder(folder, public_key)
+    click.echo(f"signed by {signer}; no file was changed")
+    if public_key is None:
+        click.echo("  anybody can sign: give --public-key to know that it was the one you trust")
+    if key is None:
+        return
+    from ops.data.hashing import decode
+    from ops.data.shards import read_shard
+    from ops.generate.watermark.config import WatermarkConfig
+    from ops.generate.watermark.detection import detect, detect_pooled, threshold
+    from ops.generate.watermark.keys import read_key
+
+    secret, limit = read_key(key), threshold(WatermarkConfig())
+    for shard in sorted(folder.rglob("*.tar")):
+        images = np.stack([decode(data) for _, data in read_shard(shard)])
+        found, pooled = detect(images, secret), detect_pooled(images, secret)
+        click.echo(
+            f"{shard.relative_to(folder)}: the mark is in {(found > limit).mean():.1%} of {len(images)} images "
+            f"(score of the shard {pooled:.1f}, of chance below {limit:.1f})"
+        )
+
+
+def _signer(folder: Path) -> str:
+    from ops.files import read_json
+    from ops.generate.watermark.signature import SIGNATURE
+
+    return str(read_json(folder / SIGNATURE)["public_key"])
 
 
 def _model(name: str) -> str:

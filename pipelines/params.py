@@ -23,8 +23,12 @@ from ops.evaluate.shift.config import ShiftConfig
 from ops.generate.baselines.config import BaselinesConfig
 from ops.generate.config import AutoencoderConfig
 from ops.generate.model_config import DiffusionConfig
+from ops.generate.preference.config import PreferenceStageConfig
 from ops.generate.prompts_config import EvaluationPromptsConfig
-from ops.generate.sampler_config import SyntheticShardsConfig
+from ops.generate.quality.config import QualityConfig
+from ops.generate.responsibility.config import GeneratorCardConfig, ResponsibilityStageConfig
+from ops.generate.synthesis_config import SyntheticShardsConfig
+from ops.generate.upsampler_config import UpsamplerConfig
 from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
@@ -60,9 +64,14 @@ class Params(Config):
     real_shards: RealShardsConfig
     autoencoder: AutoencoderConfig
     diffusion: DiffusionConfig
+    upsampler: UpsamplerConfig | None
     evaluation_prompts: EvaluationPromptsConfig
     baseline_samples: BaselinesConfig
     generator_samples: SyntheticShardsConfig
+    generator_report: QualityConfig
+    responsibility: ResponsibilityStageConfig
+    preference: PreferenceStageConfig
+    generator_card: GeneratorCardConfig
     sampling_plan: SamplingPlanConfig
     synthetic_shards: SyntheticShardsConfig
     filtered_synthetic: FilteredSyntheticConfig
@@ -145,12 +154,26 @@ def _check_names(params: Params, name: str) -> None:
     for key in params.classifier.recipes:
         _ancestry(params, key, name)
     _check_scorer(params, name)
-    brought = {"diffusion.start": params.diffusion.start, "diffusion.encoder": params.diffusion.encoder}
+    brought = {
+        "autoencoder.start": params.autoencoder.start,
+        "diffusion.start": params.diffusion.start,
+        "diffusion.encoder": params.diffusion.encoder,
+        "responsibility.safety.unsafe_model": params.responsibility.safety.unsafe_model or None,
+        "preference.votes": params.preference.votes,
+        **{f"generator_report.encoders.{key}": place for key, place in params.generator_report.encoders.items()},
+    }
     for key, place in brought.items():
         if place not in (None, MINILM) and not _is_folder(place):
             raise AmalgamError(
                 f"{name}: {key} is {place!r}",
                 "name a folder below data/, such as data/generators/emoji-people/diffusion",
+            )
+    for limit in ("min_contrast", "min_entropy"):
+        ours, theirs = getattr(params.responsibility, limit), getattr(params.curated_manifest, limit)
+        if ours != theirs:
+            raise AmalgamError(
+                f"{name}: responsibility.{limit} is {ours} and curated_manifest.{limit} {theirs}",
+                "give both one value: outputs are held to the limits of real images",
             )
     for key, model in params.external.models.items():
         check_format(model.weights, f"{name}: external.models.{key}.weights")

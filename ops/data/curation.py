@@ -76,12 +76,12 @@ def _measure(table: pd.DataFrame, raw: Path, monitor: Monitor) -> tuple[np.ndarr
         blocks = images[:, :side, :side].reshape(len(images), 8, side // 8, 8, side // 8, 3)
         thumbs[rows] = blocks.mean(axis=(2, 4))
         contrast[rows] = images.std(axis=(1, 2, 3))
-        entropy[rows] = _entropy(images.mean(axis=3))
+        entropy[rows] = grey_entropy(images.mean(axis=3))
         monitor.progress(done, len(shards), "shard")
     return thumbs, contrast, entropy
 
 
-def _entropy(grey: np.ndarray) -> np.ndarray:
+def grey_entropy(grey: np.ndarray) -> np.ndarray:
     """Return the entropy in bits (N,) of the 32-bin histograms of grey images (N, H, W) in [0, 1]."""
     bins = np.minimum((grey * 32).astype(np.int64), 31).reshape(len(grey), -1)
     offset = np.arange(len(grey))[:, None] * 32

@@ -5,7 +5,10 @@ block separately, so that its blocks never learn the joint null). Outputs start 
 what each block adds (adaLN-Zero of Peebles and Xie 2023), which diffusers leaves out.
 """
 
+import math
+
 import torch
+import torch.nn.functional as F
 from diffusers import PixArtTransformer2DModel, UNet2DConditionModel
 from torch import nn
 
@@ -25,7 +28,7 @@ def build_backbone(config: UNetConfig | DiTConfig, context: int, latent: tuple[i
 
 
 def _unet(config: UNetConfig, context: int, channels: int, side: int) -> UNet2DConditionModel:
-    levels = len(config.channels)
+    levels, side, channels = len(config.channels), _tiled(side, config.patch), channels * config.patch**2
     if side % 2 ** (levels - 1):
         raise AmalgamError(
             f"{levels} levels halve a side of {side} latents {levels - 1} times",
@@ -51,10 +54,7 @@ def _unet(config: UNetConfig, context: int, channels: int, side: int) -> UNet2DC
 
 
 def _transformer(config: DiTConfig, context: int, channels: int, side: int) -> PixArtTransformer2DModel:
-    if side % config.patch:
-        raise AmalgamError(
-            f"patches of {config.patch} do not tile a side of {side} latents", "diffusion.backbone.patch: a divisor"
-        )
+    _tiled(side, config.patch)
     model = PixArtTransformer2DModel(
         num_attention_heads=config.heads,
         attention_head_dim=config.width // config.heads,
@@ -82,6 +82,15 @@ def _transformer(config: DiTConfig, context: int, channels: int, side: int) -> P
     return model
 
 
+def _tiled(side: int, patch: int) -> int:
+    """Return how many patches a side has; raises AmalgamError if they do not tile it."""
+    if side % patch:
+        raise AmalgamError(
+            f"patches of {patch} do not tile a side of {side} latents", "diffusion.backbone.patch: a divisor"
+        )
+    return side // patch
+
+
 class LatentModel(nn.Module):
     """Network and conditioner: what an objective asks for, given latents, a time and conditions."""
 
@@ -94,6 +103,10 @@ class LatentModel(nn.Module):
         """Return the output (B, C, H, W) for `x` (B, C, H, W) at times `time` (B,) in about [0, 1000]."""
         tokens, vector = self.conditioner(conditions)
         if isinstance(self.backbone, UNet2DConditionModel):
-            return self.backbone(x, time, encoder_hidden_states=tokens, class_labels=vector).sample
+            # patches become channels, and channels patches again, as transformers do it with latents
+            patch = math.isqrt(self.backbone.config.in_channels // x.shape[1])
+            x = F.pixel_unshuffle(x, patch)
+            y = self.backbone(x, time, encoder_hidden_states=tokens, class_labels=vector).sample
+            return F.pixel_shuffle(y, patch)
         more = torch.cat([tokens, self.conditioner.as_token(vector)], dim=1)
         return self.backbone(x, encoder_hidden_states=more, timestep=time).sample

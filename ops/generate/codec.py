@@ -113,7 +113,7 @@ def load_autoencoder(folder: Path, device: torch.device) -> AutoencoderKL:
         model = AutoencoderKL.from_pretrained(folder / "model", **LOCAL)
     except (OSError, ValueError) as error:
         raise AmalgamError(f"no autoencoder in {folder.name}: {error}", REMEDY) from None
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def factor(model: AutoencoderKL) -> int:

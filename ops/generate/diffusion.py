@@ -10,6 +10,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from ops.data.loading import ImageSet, open_images
+from ops.data.marked import refuse_marked
 from ops.files import read_json, write_json
 from ops.generate.backbones import LatentModel, build_backbone
 from ops.generate.codec import Codec, KLCodec, PixelCodec, load_codec
@@ -91,6 +92,7 @@ def train_diffusion(
 
     Raises AmalgamError if a loss is not a number (with step and images), or if network and latents do not fit.
     """
+    refuse_marked(read_json(shards / "dataset.json"))
     images = open_images(shards, "train", cache)
     codec = load_codec(autoencoder, device)
     vocabularies = vocabularies_of(images.table, read_json(shards / "dataset.json"))
@@ -105,7 +107,9 @@ def train_diffusion(
     workers.wait()  # nobody saves before all have read
     if done < steps:
         material = material_of(config, images, codec, text, model.conditioner, device, monitor)
-        train_steps(config, model, average, optimizer, checkpoint, material, range(done, steps), device, monitor, workers)
+        train_steps(
+            config, model, average, optimizer, checkpoint, material, range(done, steps), device, monitor, workers
+        )
     if not workers.leads:
         return Summary()
     return _write(config, average, codec, images, text, checkpoint.history, lineage, steps, out, cache, device, monitor)

@@ -11,6 +11,7 @@ class UNetConfig(Config):
     """A U-Net with attention to the caption's tokens."""
 
     kind: Literal["unet"] = Field("unet", description="The kind of network.")
+    patch: int = Field(1, ge=1, description="Side of a patch in latents that becomes one position; divides their side.")
     channels: list[int] = Field([48, 96], min_length=2, description="Channels by level; all but the first attend.")
     layers: int = Field(1, ge=1, description="Residual blocks of a level.")
     head_width: int = Field(24, ge=1, description="Channels of an attention head; divides all channels but the first.")

@@ -40,9 +40,3 @@ class SamplerConfig(Config):
         if self.guidance == {}:
             raise ValueError("guidance names nothing: give a number, or a weight for some of the conditions")
         return self
-
-
-class SyntheticShardsConfig(SamplerConfig):
-    """How the planned images are sampled, and written."""
-
-    shard_size: int = Field(500, ge=1, description="Images in one shard; a killed run loses at most one.")

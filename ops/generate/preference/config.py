@@ -33,3 +33,11 @@ class PreferenceConfig(Config):
     prior: float = Field(1.0, gt=0, description="Invented ties between every two generators; keeps ratings finite.")
     replicates: int = Field(1000, ge=100, description="Bootstrap replicates.")
     seed: int = Field(0, description="Seed of prompts, pairings, sides and the bootstrap.")
+
+
+class PreferenceStageConfig(PreferenceConfig):
+    """The stage `preference`: what its judges see, and where people's votes are."""
+
+    votes: str | None = Field(None, description="Folder below data/ with people's votes, one <aspect>.parquet each.")
+    space: str = Field("efficientnet-lite0", description="Feature space in which nearness to real images is judged.")
+    batch: int = Field(128, ge=1, description="Images classified together.")

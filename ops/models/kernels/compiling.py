@@ -16,10 +16,16 @@ OPTIONS: dict[str, Any] = {
 
 
 def match_threads() -> None:
-    """Let compiled loops use as many threads as torch does."""
+    """Let compiled loops use as many threads as torch does, and leave torch its own.
+
+    numba starts its threads at the first call, and OpenMP then forgets how many torch was told to use.
+    """
     from numba import config, set_num_threads
 
-    set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    threads = torch.get_num_threads()
+    set_num_threads(min(threads, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def pixels_of(x: torch.Tensor) -> np.ndarray:

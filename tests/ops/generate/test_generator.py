@@ -14,15 +14,17 @@ from ops.generate.config import AutoencoderConfig
 from ops.generate.diffusion import train_diffusion
 from ops.generate.model_config import DiffusionConfig, UNetConfig
 from ops.generate.pipeline import load_generator
-from ops.generate.sampler_config import SyntheticShardsConfig
 from ops.generate.synthesis import generate_shards
+from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.training import check_finite, draw_batch
 from ops.resume import Checkpoint
 from ops.sample.config import SamplingPlanConfig
 from ops.sample.plan import plan_samples
 
 CPU = torch.device("cpu")
-AUTOENCODER = AutoencoderConfig(channels=[8, 16], latent_channels=4, steps=200, batch=16, lr=0.004, bf16=False)
+AUTOENCODER = AutoencoderConfig(
+    channels=[8, 16], latent_channels=4, steps=200, batch=16, lr=0.004, perceptual_weight=0, bf16=False
+)
 DIFFUSION = DiffusionConfig(
     backbone=UNetConfig(channels=[16, 32], head_width=8), context=16, max_tokens=8, steps=12, batch=16
 )
@@ -49,7 +51,7 @@ def trained(shards, tmp_path_factory):
         return home / name
 
     cache = folder("cache")
-    train_autoencoder(AUTOENCODER, shards, folder("autoencoder"), folder("s1"), cache, CPU, Quiet())
+    train_autoencoder(AUTOENCODER, shards, {}, folder("autoencoder"), folder("s1"), cache, CPU, Quiet())
     train_diffusion(DIFFUSION, shards, home / "autoencoder", folder("diffusion"), folder("s2"), cache, CPU, Quiet())
     plan = SamplingPlanConfig(multiple=0.25, attribute="tone", values="uniform")
     plan_samples(plan, shards, folder("plan"), Quiet())
@@ -87,7 +89,7 @@ def test_a_killed_training_ends_with_the_same_bytes(kind, trained, shards, folde
     def train(tag, monitor):
         out, scratch, cache = folders(f"out-{tag}", f"scratch-{tag}", "cache")
         if kind == "autoencoder":
-            train_autoencoder(short, shards, out, scratch, cache, CPU, monitor)
+            train_autoencoder(short, shards, {}, out, scratch, cache, CPU, monitor)
         else:
             train_diffusion(DIFFUSION, shards, trained / "autoencoder", out, scratch, cache, CPU, monitor)
         return files(out)

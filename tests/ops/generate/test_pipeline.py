@@ -32,8 +32,8 @@ def home(shards, tmp_path_factory):
     place = tmp_path_factory.mktemp("pipeline")
     for name in ("autoencoder", "s", "cache"):
         (place / name).mkdir()
-    config = AutoencoderConfig(channels=[8, 16], latent_channels=4, steps=5, batch=8, bf16=False)
-    train_autoencoder(config, shards, place / "autoencoder", place / "s", place / "cache", CPU, Silent())
+    config = AutoencoderConfig(channels=[8, 16], latent_channels=4, steps=5, batch=8, perceptual_weight=0, bf16=False)
+    train_autoencoder(config, shards, {}, place / "autoencoder", place / "s", place / "cache", CPU, Silent())
     return place
 
 

@@ -79,7 +79,7 @@ def test_the_section_is_in_the_page_and_escaped(folder):
         name: []
         for name in ("claims", "robustness", "doubts", "corruptions", "comparisons", "sweeps", "curves", "lineage")
     }
-    empty |= {"curation": {}, "pictures": {}, "fairness": {"splits": [], "lines": []}}
+    empty |= {"curation": {}, "generator": {}, "pictures": {}, "fairness": {"splits": [], "lines": []}}
     template = environment.get_template("report.html.j2")
     with_section = template.render(**told, **empty, shift=shift_tables({"shift": folder}))
     section = with_section[with_section.index('<h2 id="shift"') : with_section.index('<h2 id="fairness"')]

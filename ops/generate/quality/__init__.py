@@ -1,0 +1,1 @@
+"""How good the images of generators are: likeness, variety, usefulness, and whether they show what was asked for."""
