@@ -28,8 +28,8 @@ from ops.generate.conditioning import vocabularies_of
 from ops.generate.diffusion import build_model
 from ops.generate.model_config import DiffusionConfig, UNetConfig
 from ops.generate.pipeline import MODEL, PromptPipeline
-from ops.generate.sampler_config import SyntheticShardsConfig
 from ops.generate.synthesis import generate_shards
+from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.progress import Silent
 from ops.runtime import configure_torch
 from ops.sample.plan import PLAN_SCHEMA

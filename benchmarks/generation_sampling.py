@@ -2,8 +2,8 @@
 
 One network, trained by `train_diffusion` on the embedded images at 16x16 pixels: v prediction on the cosine schedule, in
 pixels from -1 to 1, as the stock pipelines assume. All samplers use the same weights with all conditions dropped, and
-bound the predicted image to [-1, 1]; DDIM and our solver begin with the same noise. They take turns, a batch each, and
-their images are compared with the real ones by `benchmarks.pixel_frechet`, which is also told to people as the space.
+bound the predicted image to [-1, 1]; DDIM and our solver begin with the same noise. They take turns, a batch each. Their
+images are compared with the real ones by the Fréchet distance in principal components of pixels.
 """
 
 import statistics
@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.pixel_frechet import PixelSpace
 from benchmarks.stock_sampling import ddim, ddpm, to_bytes
 from benchmarks.study_folders import Writer, built, portions
 from ops.config import Config
 from ops.data.loading import open_images
+from ops.evaluate.intervals import Interval, bootstrap
 from ops.files import read_json
 from ops.generate.codec import save_pixel_codec
 from ops.generate.diffusion import train_diffusion
 from ops.generate.generator import Generator
 from ops.generate.model_config import DDPMConfig, DiffusionConfig, UNetConfig
 from ops.generate.pipeline import MODEL, load_generator
+from ops.generate.quality.encoders import pca_space
+from ops.generate.quality.frechet import Gaussian, distance, gaussian
 from ops.generate.sampler_config import SamplerConfig
 from ops.generate.sampling import sample_rows
 from ops.generate.text import encode_captions
@@ -55,7 +57,7 @@ class Plan(Config):
     """Images that a sampler makes in a round."""
     rounds: int = 3
     components: int = 32
-    replicates: int = 2000
+    replicates: int = 500
     steps: tuple[int, ...] = STEPS
     batches: tuple[int, ...] = BATCHES
 
@@ -85,19 +87,21 @@ def measure(shards: Path, home: Path, plan: Plan, monitor: Monitor) -> dict[str,
     configure_torch()
     small = shrunk(shards, home / "shards")
     source = trained(small, home, plan, monitor)
-    real = open_images(small, "train", home / "cache").images
+    real = np.asarray(open_images(small, "train", home / "cache").images)
     found = in_rounds(samplers(source, plan, home), plan, monitor)
-    space = PixelSpace(np.asarray(real), plan.components)
-    features = {name: space.features(outcome.images) for name, outcome in found.items()}
+    space = pca_space(real, plan.components, plan.batch, 0)
+    reference = gaussian(space.encode(real))
+    features = {name: space.encode(outcome.images) for name, outcome in found.items()}
     lines = {
         name: {
             "images/s": outcome.rate,
             "core hours of a million": sum(outcome.core_seconds) / len(outcome.images) * 1e6 / 3600,
-            "FD": float(space.distance(features[name])),
+            "FD": distance(gaussian(features[name]), reference),
         }
         for name, outcome in found.items()
     }
-    against = {name: compared(name, found, features, space, plan) for name in STOCK}
+    against = {name: compared(name, found, features, reference, plan) for name in STOCK}
+    some = np.random.default_rng(0).permutation(len(real))[: plan.batch * plan.rounds]
     fewest = next((each["steps"] for each in against.values() if each["steps"]), plan.steps[-1])
     return {
         "n": plan.batch * plan.rounds,
@@ -105,9 +109,9 @@ def measure(shards: Path, home: Path, plan: Plan, monitor: Monitor) -> dict[str,
         "batch": plan.batch,
         "parameters": sum(p.numel() for p in source.model.parameters()),
         "training steps": plan.train_steps,
-        "space": f"{plan.components} principal components of pixels, {space.kept:.1%} of their variance",
+        "space": f"{plan.components} principal components of pixels",
         "real images": len(real),
-        "FD of real images": floor(space, np.asarray(real), plan),
+        "FD of real images": distance(gaussian(space.encode(real[some])), reference),
         "samplers": lines,
         "against": against,
         "images/s by batch": {str(batch): rate_of(source, fewest, batch, plan, home) for batch in plan.batches},
@@ -209,15 +213,16 @@ def timed(draw: Draw, numbers: range) -> tuple[np.ndarray, float, float]:
 
 
 def compared(
-    stock: str, found: Mapping[str, Outcome], features: Mapping[str, np.ndarray], space: PixelSpace, plan: Plan
+    stock: str, found: Mapping[str, Outcome], features: Mapping[str, np.ndarray], reference: Gaussian, plan: Plan
 ) -> dict[str, Any]:
     """Return our distances against those of a stock pipeline, our fewest steps of equal quality, and their ratio.
 
     We are equal with a number of steps where our distance is not larger by more than the interval allows, and with no
     larger number of steps either.
     """
+    seeds = {steps: derive_seed(0, stock, steps) for steps in plan.steps}
     further = {
-        steps: space.difference(features[label(steps)], features[stock], plan.replicates, derive_seed(0, stock, steps))
+        steps: how_much_further(features[label(steps)], features[stock], reference, plan.replicates, seeds[steps])
         for steps in plan.steps
     }
     worse = [steps for steps, (_, low, _) in further.items() if low > 0]
@@ -234,10 +239,19 @@ def compared(
     return result
 
 
-def floor(space: PixelSpace, real: np.ndarray, plan: Plan) -> float:
-    """Return the distance of as many real images as each sampler makes, drawn without replacement."""
-    chosen = np.random.default_rng(0).permutation(len(real))[: plan.batch * plan.rounds]
-    return float(space.distance(space.features(real[chosen])))
+def how_much_further(ours: np.ndarray, theirs: np.ndarray, reference: Gaussian, replicates: int, seed: int) -> Interval:
+    """Return by how much `ours` (N, D) is further from `reference` than `theirs`, with a bootstrap interval.
+
+    Row i of both is resampled together: it may begin with the same noise. What repeated images add to a distance, they
+    add to both.
+    """
+
+    def further(pairs: np.ndarray) -> np.ndarray:
+        return np.array(
+            [distance(gaussian(p[:, 0]), reference) - distance(gaussian(p[:, 1]), reference) for p in pairs]
+        )
+
+    return bootstrap(further, np.stack([ours, theirs], axis=1), np.zeros(len(ours)), replicates, seed)
 
 
 def rate_of(source: Generator, steps: int, batch: int, plan: Plan, home: Path) -> float:

@@ -6,13 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from scipy.linalg import sqrtm
 from torch import nn
 
 from benchmarks.generation_cost import write_plan
-from benchmarks.generation_sampling import Outcome, Plan, compared, label
+from benchmarks.generation_sampling import Outcome, Plan, compared, how_much_further, label
 from benchmarks.generation_training import Paced, Study, difference, kind_of, operations, train, where_the_time_goes
-from benchmarks.pixel_frechet import PixelSpace, frechet, moments
 from benchmarks.stock_sampling import Unconditional, ddim, ddpm, nothing
 from benchmarks.study_folders import Writer
 from benchmarks.textbook_diffusion import encoding, keeping, textbook
@@ -25,6 +23,7 @@ from ops.generate.generator import Generator
 from ops.generate.guidance import guided_denoiser
 from ops.generate.model_config import DDPMConfig, DiffusionConfig, UNetConfig
 from ops.generate.objectives import DDPM
+from ops.generate.quality.frechet import gaussian
 from ops.generate.sampler_config import SamplerConfig
 from ops.generate.solvers import solve
 from ops.generate.text import encode_captions
@@ -195,59 +194,49 @@ def test_the_stock_pipelines_are_the_stock_ones(source):
     assert np.isfinite(images).all()
 
 
-def test_the_distance_of_gaussians_is_the_closed_form():
-    """Against scipy's matrix root for any two, and by hand for two that have the same axes."""
-    rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=(6, 6)) for _ in range(2))
-    a, b, mean = a @ a.T, b @ b.T, rng.normal(size=6)
-    expected = mean @ mean + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert frechet(mean, a, np.zeros(6), b) == pytest.approx(expected)
-    by_hand = 9 + (2 - 1) ** 2 + (3 - 5) ** 2
-    assert frechet(np.array([3.0, 0]), np.diag([4.0, 9]), np.zeros(2), np.diag([1.0, 25])) == pytest.approx(by_hand)
-
-
-def test_many_sets_at_once_are_as_far_as_one_by_one():
-    rng = np.random.default_rng(1)
-    sets = rng.normal(size=(4, 30, 3))
-    mean, covariance = moments(sets)
-    np.testing.assert_allclose(covariance[2], np.cov(sets[2], rowvar=False))
-    together = frechet(mean, covariance, mean[0], covariance[0])
-    assert together == pytest.approx([float(frechet(*moments(s), mean[0], covariance[0])) for s in sets])
-    assert together[0] == pytest.approx(0, abs=1e-9)
-
-
 @pytest.fixture(scope="module")
-def space() -> PixelSpace:
-    return PixelSpace(np.random.default_rng(2).integers(0, 256, (200, 4, 4, 3), dtype=np.uint8), 5)
+def drawn() -> np.ndarray:
+    """Return features (300, 5): the real ones."""
+    return np.random.default_rng(2).normal(size=(300, 5))
 
 
-def test_the_difference_sees_who_is_further_away_and_its_interval_holds_equals(space):
+def test_the_difference_sees_who_is_further_away_and_its_interval_holds_equals(drawn):
+    """Of one-dimensional Gaussians the distance is (m - m')^2 + (s - s')^2."""
     rng = np.random.default_rng(3)
-    near, other = (rng.integers(0, 256, (100, 4, 4, 3), dtype=np.uint8) for _ in range(2))
-    far = (near * 0.5).astype(np.uint8)
-    near, other, far = (space.features(images) for images in (near, other, far))
-    value, low, high = space.difference(far, near, 200, 0)
-    assert value == pytest.approx(float(space.distance(far) - space.distance(near)))
+    near, other = (rng.normal(size=(100, 5)) for _ in range(2))
+    value, low, high = how_much_further(2 * near, near, gaussian(drawn), 100, 0)
     assert 0 < low < value < high
-    _, low, high = space.difference(near, other, 200, 0)
+    _, low, high = how_much_further(near, other, gaussian(drawn), 100, 0)
     assert low < 0 < high
+    mean, std = drawn[:, 0].mean(), drawn[:, 0].std(ddof=1)
+    by_hand = [
+        (m - mean) ** 2 + (s - std) ** 2 for m, s in ((x.mean(), x.std(ddof=1)) for x in (near[:, 0], other[:, 0]))
+    ]
+    value, _, _ = how_much_further(near[:, :1], other[:, :1], gaussian(drawn[:, :1]), 10, 0)
+    assert value == pytest.approx(by_hand[0] - by_hand[1])
 
 
-def test_equal_is_the_fewest_steps_from_which_on_nothing_is_worse(space):
+def test_images_that_begin_with_the_same_noise_are_resampled_together(drawn):
+    """Then a difference of two nearly equal samplers is known far better than the distance of either."""
+    first = np.random.default_rng(4).normal(size=(100, 5))
+    second = first + 0.01 * np.random.default_rng(5).normal(size=first.shape)
+    _, low, high = how_much_further(first, second, gaussian(drawn), 100, 0)
+    _, low_apart, high_apart = how_much_further(first, second[::-1], gaussian(drawn), 100, 0)
+    assert high - low < (high_apart - low_apart) / 5
+
+
+def test_equal_is_the_fewest_steps_from_which_on_nothing_is_worse(drawn):
     """8 steps are worse, 10 are not, 12 are worse again: equality begins at 16."""
-    rng = np.random.default_rng(4)
-    good = rng.integers(0, 256, (100, 4, 4, 3), dtype=np.uint8)
-    bad = (good * 0.5).astype(np.uint8)
-    made = dict(zip((8, 10, 12, 16, 20), (bad, good, bad, good, good), strict=True))
-    found = {label(steps): Outcome(images, [steps / 10] * 3, [1.0] * 3) for steps, images in made.items()}
-    found["stock"] = Outcome(good, [64.0, 32.0, 16.0], [1.0] * 3)
-    features = {name: space.features(outcome.images) for name, outcome in found.items()}
-    result = compared("stock", found, features, space, Plan(replicates=100))
+    good = np.random.default_rng(6).normal(size=(100, 5))
+    features = {label(steps): 2 * good if steps in (8, 12) else good for steps in (8, 10, 12, 16, 20)}
+    found = {label(steps): Outcome(np.zeros((100, 1)), [steps / 10] * 3, [1.0] * 3) for steps in (8, 10, 12, 16, 20)}
+    found["stock"], features["stock"] = Outcome(np.zeros((100, 1)), [64.0, 32.0, 16.0], [1.0] * 3), good
+    result = compared("stock", found, features, gaussian(drawn), Plan(replicates=50))
     assert result["steps"] == 16
     assert result["ratio"] == 20.0
     assert result["ratios of a round"] == [10.0, 40.0]
-    features |= {name: features[label(8)] for name in found if name != "stock"}
-    assert compared("stock", found, features, space, Plan(replicates=100))["steps"] is None
+    worse = {name: 2 * good if name != "stock" else good for name in features}
+    assert compared("stock", found, worse, gaussian(drawn), Plan(replicates=50))["steps"] is None
 
 
 def test_rates_are_medians_of_rounds():
