@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.generation import UPSAMPLER
+from assets.judging import JUDGED, sources_of
 from assets.steps import Steps, op
 
 
@@ -53,7 +54,7 @@ def filtered_synthetic_asset(scorer: str) -> dg.AssetsDefinition:
 
     @dg.asset(
         group_name="synthetic",
-        deps=[dg.AssetKey("synthetic_shards"), judge],
+        deps=[dg.AssetKey("real_shards"), dg.AssetKey("synthetic_shards"), judge],
         kinds={"pytorch", "webdataset"},
         metadata=op("ops.sample.filtering"),
     )
@@ -65,13 +66,47 @@ def filtered_synthetic_asset(scorer: str) -> dg.AssetsDefinition:
         with steps.begin(context) as step:
             summary = filter_synthetic(
                 step.config(FilteredSyntheticConfig),
+                step.parent("real_shards"),
                 step.parent("synthetic_shards"),
                 step.parents(f"classifier/{scorer}/"),
                 step.out,
                 step.scratch,
+                step.cache,
                 step.device,
                 step,
             )
             return step.finish(summary)
 
     return filtered_synthetic
+
+
+def synthetic_report_asset(scorer: str, baselines: list[str]) -> dg.AssetsDefinition:
+    """Return the asset `synthetic_report`, in which answers of the generator and of `baselines` are compared as well."""
+
+    @dg.asset(
+        group_name="synthetic",
+        deps=[*JUDGED, *map(dg.AssetKey, ("synthetic_shards", "filtered_synthetic", ["classifier", scorer]))],
+        kinds={"pytorch", "parquet"},
+        metadata=op("ops.sample.report"),
+    )
+    def synthetic_report(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """What the filter accepted of each cell of the plan, and whether synthetic images add what training images lack."""
+        from ops.sample.report import write_synthetic_report
+        from ops.sample.report_config import SyntheticReportConfig
+
+        with steps.begin(context) as step:
+            summary = write_synthetic_report(
+                step.config(SyntheticReportConfig),
+                step.parent("real_shards"),
+                step.parent("synthetic_shards"),
+                step.parent("filtered_synthetic"),
+                sources_of(step, baselines),
+                step.parents(f"classifier/{scorer}/"),
+                step.out,
+                step.cache,
+                step.device,
+                step,
+            )
+            return step.finish(summary)
+
+    return synthetic_report

@@ -181,7 +181,7 @@ def ours_of(source: Generator, steps: int, batch: int, home: Path) -> Draw:
     config = SamplerConfig(steps=steps, solver="dpm++", guidance=1.0, clip=1.0, batch=batch)
     given = source.model.conditioner.config
     text = encode_captions([""], given["max_tokens"], home / "cache", CPU, Silent(), given["encoder"])
-    row = {"caption": "", "label": None, "domain": None, "attributes": {}}
+    row: dict[str, Any] = {"caption": "", "label": None, "domain": None, "attributes": {}}
 
     def draw(numbers: range) -> np.ndarray:
         return sample_rows(config, source, [{**row, "index": number} for number in numbers], text, CPU, Silent())

@@ -85,7 +85,8 @@ def open_study(config: DiffusionConfig, shards: Path, home: Path) -> Study:
     vocabularies = vocabularies_of(images.table, read_json(shards / "dataset.json"))
     model = build_model(config, codec.latent, vocabularies, text.width)
     # the last layer starts at zero, and then the first losses would say nothing of the network
-    nn.init.normal_(model.backbone.conv_out.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    last = model.backbone.get_parameter("conv_out.weight")
+    nn.init.normal_(last, std=0.05, generator=torch.Generator().manual_seed(0))
     return Study(config, images, codec, text, model)
 
 

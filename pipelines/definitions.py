@@ -84,6 +84,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         synthetic.sampling_plan,
         synthetic.synthetic_shards_asset(cascade=cascade),
         synthetic.filtered_synthetic_asset(scorer),
+        synthetic.synthetic_report_asset(scorer, baselines),
         judging.generator_report_asset(scorer, baselines, params.generator_report.encoders),
         judging.responsibility_asset(scorer, baselines, params.responsibility.safety.unsafe_model or None),
         judging.preference_asset(scorer, baselines, params.preference.votes),

@@ -32,6 +32,7 @@ from ops.generate.upsampler_config import UpsamplerConfig
 from ops.models.external.config import ExternalModels, check_format
 from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, TrainingStudyConfig
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
+from ops.sample.report_config import SyntheticReportConfig
 from ops.soup.config import SoupConfig
 from ops.train.recipe import Recipe
 from pipelines.project import ROOT
@@ -75,6 +76,7 @@ class Params(Config):
     sampling_plan: SamplingPlanConfig
     synthetic_shards: SyntheticShardsConfig
     filtered_synthetic: FilteredSyntheticConfig
+    synthetic_report: SyntheticReportConfig
     classifier: Recipes
     ingredient: Recipes
     external: ExternalModels

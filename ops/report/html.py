@@ -32,6 +32,12 @@ PICTURES = (
     ("synthetic_shards", "synthetic", "Synthetic images, made by the diffusion model from the plan."),
     ("filtered_synthetic", "confidence", "How sure a non-robust classifier is of the labels, by class; what was kept."),
     ("filtered_synthetic", "extremes", "The synthetic images in which it sees their label best, and least."),
+    ("synthetic_report", "acceptance", "Share of the planned images that were accepted, by class and group."),
+    (
+        "synthetic_report",
+        "complementarity",
+        "Whether images are nearest to training images, to held-out images, or to others of their own; a third each is best.",
+    ),
     ("training_study", "overfitting", "Robust accuracy along training, of averaged and live weights."),
     ("training_study", "augmentation", "Robust accuracy by augmentation."),
     ("training_study", "alpha", "Robust accuracy by share of real images in a batch."),

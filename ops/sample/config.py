@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ops.config import Config
 
@@ -17,6 +17,33 @@ class SamplingPlanConfig(Config):
         "uniform", description="Its distribution; uniform is Ktena's choice."
     )
     seed: int = Field(0, description="Seed of names, domains and the order.")
+
+
+class CopiesConfig(Config):
+    """How copies of training images are told; as in the stage `responsibility`, in one space of features."""
+
+    space: str = Field(
+        "pca", description="Feature space of the search: efficientnet-lite0, classifier, pca or colours."
+    )
+    reference: list[str] = Field(
+        ["near", "validation"],
+        min_length=1,
+        description="Held-out splits that say how much honest images resemble training images; the first that exists.",
+    )
+    percentile: float = Field(
+        1.0, gt=0, lt=50, description="Share of these held-out images, in percent, that would count as copies."
+    )
+    neighbours: int = Field(
+        3, ge=1, description="Nearest training images by features that are compared pixel by pixel."
+    )
+    shift: int = Field(1, ge=0, le=4, description="Pixels by which that comparison moves images, mirrored ones too.")
+
+    @field_validator("space")
+    @classmethod
+    def _built_in(cls, space: str) -> str:
+        if space not in ("efficientnet-lite0", "classifier", "pca", "colours"):
+            raise ValueError("one of efficientnet-lite0, classifier, pca, colours")
+        return space
 
 
 class FilteredSyntheticConfig(Config):
@@ -45,6 +72,9 @@ class FilteredSyntheticConfig(Config):
         "",
         description="Attribute whose values keep their shares in each class. A scorer is least sure of what is rare in "
         "its training: without this, confidence would undo a fair plan. Empty: none.",
+    )
+    copies: CopiesConfig | None = Field(
+        CopiesConfig(), description="How images that repeat a training image are told, and dropped; null keeps them."
     )
     batch: int = Field(256, ge=1, description="Images classified together.")
     seed: int = Field(0, description="balance_only: seed of the draw.")

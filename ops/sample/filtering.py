@@ -4,7 +4,6 @@ The recipe of "Improving Robustness using Generated Data": a classifier f_NR, tr
 images, labels the generated ones; classes are balanced. Its followers also keep only what f_NR is most confident of.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,18 +14,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import nn
 
-from ops.data.hashing import decode
 from ops.data.manifest import MANIFEST_SCHEMA, read_manifest
 from ops.data.shards import finish_shard_folder, read_shard, write_shard
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing
-from ops.models.checkpoint import load_classifier, weights_digest
 from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.sample.config import FilteredSyntheticConfig
+from ops.sample.duplicates import find_copies
 from ops.sample.filtering_pictures import draw_confidence, draw_extremes
+from ops.sample.scoring import load_scorers, score_rows
 from ops.summary import Summary
 
 REMOVED_SCHEMA = pa.schema(
@@ -35,23 +33,32 @@ REMOVED_SCHEMA = pa.schema(
         ("split", pa.string()),
         ("condition", pa.string()),
         ("label", pa.string()),
+        ("pseudo", pa.string()),
         ("confidence", pa.float32()),
         ("reason", pa.string()),
+        ("copy_of", pa.string()),
     ]
 )
+"""`condition` is the class that was asked for, `pseudo` what the scorer sees, `copy_of` the id of the image that it repeats."""
+COPY = "copy of a training image"
 DISAGREES, UNBALANCED, UNSURE = "scorer disagrees with the condition", "more than the balance", "low confidence"
 
 
 def filter_synthetic(
     config: FilteredSyntheticConfig,
+    real: Path,
     synthetic: Path,
     scorers: Mapping[str, Path],
     out: Path,
     scratch: Path,
+    cache: Path,
     device: torch.device,
     monitor: Monitor,
 ) -> Summary:
     """Write the rows of `synthetic` that `config` keeps as a shard folder, and `removed.parquet` with the others.
+
+    Copies of training images of `real` go first (see `ops.sample.duplicates`), but for rows that a plan oversampled: these
+    are training images, on purpose.
 
     `scorers` are the model folders of f_NR by name, one for each seed; their probabilities are averaged. A kept image
     has the shard, key and bytes that it had; its provenance also says condition, pseudo label, confidence (of its
@@ -63,17 +70,20 @@ def filter_synthetic(
     """
     dataset = read_json(synthetic / "dataset.json")
     classes: list[str] = dataset["classes"]
-    models, identity = _load(scorers, dataset, device)
+    models, identity = load_scorers(scorers, dataset, device)
     table = read_manifest(synthetic).sort_values(["split", "shard", "key"]).reset_index(drop=True)
     if config.within not in ("", *dataset["attributes"]):
         raise AmalgamError(
             f"the dataset has no attribute {config.within!r}",
             f"filtered_synthetic.within: empty or one of {', '.join(dataset['attributes'])}",
         )
-    predicted, confidence = _score(config, synthetic, table, classes, models, scratch, device, monitor)
+    predicted, confidence = score_rows(config, synthetic, table, classes, models, scratch, device, monitor)
     table["condition"], table["pseudo"], table["confidence"] = table["label"], np.array(classes)[predicted], confidence
     table["label"] = table["pseudo"] if config.labels == "pseudo" else table["condition"]
-    table["reason"] = choose(config, table, classes)
+    table["copy_of"] = find_copies(config.copies, real, synthetic, table, scorers, scratch, cache, device, monitor)
+    own = table["copy_of"].isna()
+    table["reason"] = np.where(own, "", COPY)
+    table.loc[own, "reason"] = choose(config, table[own].reset_index(drop=True), classes)
     kept = table[table["reason"] == ""]
     _copy(synthetic, kept, out, monitor)
     extended = kept.assign(provenance=_provenance(kept, identity))
@@ -121,77 +131,6 @@ def choose(config: FilteredSyntheticConfig, table: pd.DataFrame, classes: Sequen
         order = order.loc[place.sort_values(kind="stable").index]
     reason[order.index[order.groupby("label").cumcount() >= count]] = why
     return reason
-
-
-def _load(scorers: Mapping[str, Path], dataset: Mapping[str, Any], device: torch.device) -> tuple[list[nn.Module], str]:
-    """Return the scorers and a hash of their weights; raises AmalgamError if one is for other images or classes."""
-    models: list[nn.Module] = []
-    digest = hashlib.sha256()
-    for name, folder in sorted(scorers.items()):
-        model, card = load_classifier(folder, device)
-        if card.classes != dataset["classes"] or card.image_size != dataset["image_size"]:
-            raise AmalgamError(
-                f"{name} knows {', '.join(card.classes)} at {card.image_size} pixels; the synthetic images are "
-                f"{', '.join(dataset['classes'])} at {dataset['image_size']}",
-                "train the scorer on the dataset that the generator learnt from",
-            )
-        models.append(model)
-        digest.update(weights_digest(model).encode())
-    return models, digest.hexdigest()[:16]
-
-
-def _score(
-    config: FilteredSyntheticConfig,
-    synthetic: Path,
-    table: pd.DataFrame,
-    classes: Sequence[str],
-    models: Sequence[nn.Module],
-    scratch: Path,
-    device: torch.device,
-    monitor: Monitor,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each row the class (N,) int64 that f_NR sees and its probability (N,) float32 of the row's label.
-
-    The row's label is that class where `config.labels` is pseudo, else the condition.
-    """
-    scores = np.zeros((len(table), 3), np.float32)
-    number = {name: i for i, name in enumerate(classes)}
-    shards = list(table.groupby("shard", sort=True))
-    for done, (shard, rows) in enumerate(shards, start=1):
-        ledger = scratch / f"{str(shard).replace('/', '-')}.npy"
-        if not ledger.exists():
-            found = probabilities(models, _images(synthetic, str(shard), rows["key"]), config.batch, device)
-            conditions = found[np.arange(len(rows)), rows["label"].map(number).to_numpy()]
-            with replacing(ledger) as temporary, temporary.open("wb") as file:
-                np.save(file, np.stack([found.argmax(axis=1), conditions, found.max(axis=1)], axis=1, dtype=np.float32))
-        scores[rows.index] = np.load(ledger)
-        monitor.progress(done, len(shards), "shard")
-    return scores[:, 0].astype(np.int64), scores[:, 1 if config.labels == "conditional" else 2]
-
-
-def _images(synthetic: Path, shard: str, keys: pd.Series) -> np.ndarray:
-    """Return the images (N, H, W, 3) uint8 of one shard in the order of `keys`."""
-    data = dict(read_shard(synthetic / shard))
-    missing = set(keys) - data.keys()
-    if missing:
-        raise AmalgamError(
-            f"{len(missing)} images of the manifest are not in the shard {shard}",
-            "dvc checkout brings it back; or make it again: python -m pipelines run synthetic_shards",
-        )
-    return np.stack([decode(data[key]) for key in keys])
-
-
-@torch.no_grad()
-def probabilities(models: Sequence[nn.Module], images: np.ndarray, batch: int, device: torch.device) -> np.ndarray:
-    """Return the mean over `models` of the class probabilities (N, K) float32 of images (N, H, W, 3) uint8."""
-    parts = []
-    for start in range(0, len(images), batch):
-        x = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).to(device, torch.float32).div(255)
-        parts.append(torch.stack([model(x).float().softmax(dim=1) for model in models]).mean(dim=0).cpu())
-    found = torch.cat(parts)
-    if not torch.isfinite(found).all():
-        raise AmalgamError("the scorer gives values that are no numbers", "train it again with a lower schedule.lr")
-    return found.numpy()
 
 
 def _refuse_empty(left: pd.DataFrame, table: pd.DataFrame, classes: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ GROUPS = {
         *("autoencoder", "diffusion", "evaluation_prompts", "baseline_samples", "generator_samples"),
         *("generator_report", "responsibility", "preference", "generator_card"),
     },
-    "synthetic": {"sampling_plan", "synthetic_shards", "filtered_synthetic"},
+    "synthetic": {"sampling_plan", "synthetic_shards", "filtered_synthetic", "synthetic_report"},
     "classifiers": {"classifier/real", "classifier/mixed", "classifier/scorer"},
     "soups": {"ingredient/l2", "soup"},
     "evaluation": {"robustness", "corruptions", "shift", "fairness", "comparisons", "model_card"},
@@ -61,9 +61,9 @@ def test_the_scorer_judges_and_is_not_judged(graph):
         "preference",
         "responsibility",
     }  # its eyes, of which none is a test of it
-    assert children == {"filtered_synthetic", "report", *uses}
+    assert children == {"filtered_synthetic", "synthetic_report", "report", *uses}
     filtered = graph.get(dg.AssetKey("filtered_synthetic"))
-    assert filtered.parent_keys == {scorer, dg.AssetKey("synthetic_shards")}
+    assert filtered.parent_keys == {scorer, dg.AssetKey("real_shards"), dg.AssetKey("synthetic_shards")}
     assert not filtered.is_partitioned
     assert graph.get(scorer).is_partitioned
 

@@ -25,7 +25,7 @@ from ops.generate.quality.encoders import make_spaces
 from ops.generate.quality.stage import HELD_OUT
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
-from ops.sample.filtering import probabilities
+from ops.sample.scoring import probabilities
 from ops.summary import Summary
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 import ops.sample.filtering as filtering
+import ops.sample.scoring as scoring
 from ops.data.loading import open_images
 from ops.data.manifest import read_manifest
 from ops.errors import AmalgamError
@@ -87,10 +88,13 @@ def scored(made, scorers):
 
 
 def run(config, made, scorers, home, recorder):
+    """Filter `made`; its images are real ones here, and would all be copies."""
     out, scratch = home / "out", home / "scratch"
     out.mkdir(parents=True)
     scratch.mkdir(exist_ok=True)
-    summary = filtering.filter_synthetic(config, made, scorers, out, scratch, CPU, recorder)
+    summary = filtering.filter_synthetic(
+        config.model_copy(update={"copies": None}), made, made, scorers, out, scratch, home / "cache", CPU, recorder
+    )
     return out, summary
 
 
@@ -223,8 +227,8 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(made, scorers, tmp_path, 
         run(config, made, scorers, tmp_path / "killed", recorder_type(stop_after=0))
     (tmp_path / "killed" / "out").rmdir()
     calls = []
-    original = filtering.probabilities
-    monkeypatch.setattr(filtering, "probabilities", lambda m, x, *rest: calls.append(len(x)) or original(m, x, *rest))
+    original = scoring.probabilities
+    monkeypatch.setattr(scoring, "probabilities", lambda m, x, *rest: calls.append(len(x)) or original(m, x, *rest))
     resumed, _ = run(config, made, scorers, tmp_path / "killed", recorder_type())
     assert calls == [96, 32], "the first shard (48 images) was scored before the kill"
     assert files(resumed) == files(whole)
