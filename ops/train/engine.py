@@ -15,11 +15,12 @@ from ops.train.augmentation.apply import augment
 from ops.train.averager import Averager
 from ops.train.batchnorm import ramp_statistics
 from ops.train.free import FreePerturbation
+from ops.train.group_dro import GroupWeights
 from ops.train.inner import starting_point
 from ops.train.mixing import Batches
 from ops.train.objective import Objective
 from ops.train.rates import rate_factor
-from ops.train.recipe import Recipe
+from ops.train.recipe import Recipe, step_count
 from ops.train.schedule import has_precision
 from ops.train.start import make_optimizer
 from ops.train.workers import Workers
@@ -51,15 +52,25 @@ class Engine:
             device.type, enabled=recipe.precision == "float16" and has_precision(device, "float16")
         )
         self.free = FreePerturbation(recipe, batches, workers).to(device) if recipe.loss == "free" else None
+        self.weights = self._group_weights() if recipe.loss == "group_dro" else None
         network = torch.compile(self.model) if recipe.compile else self.model
-        objective = Objective(network, recipe)  # type: ignore[arg-type]
+        objective = Objective(network, recipe, self.weights)  # type: ignore[arg-type]
         self.objective: nn.Module = DistributedDataParallel(objective) if workers.count > 1 else objective
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """What a resumed run needs back, beside the optimizer."""
         free: dict[str, nn.Module] = {"free": self.free} if self.free else {}
-        return {"model": self.model, "average": self.average, **free}
+        weights: dict[str, nn.Module] = {"weights": self.weights} if self.weights else {}
+        return {"model": self.model, "average": self.average, **free, **weights}
+
+    def _group_weights(self) -> GroupWeights:
+        """Return the weights of Group DRO at their start; raises AmalgamError if nobody has grouped the images."""
+        recipe, groups = self.recipe, self.batches.groups
+        if groups is None:
+            raise AmalgamError(f"recipe {self.name} needs groups of images, but has none", "set its loss to clean")
+        weights = GroupWeights(groups.counts, recipe.group_step, recipe.group_adjustment, self.workers)
+        return weights.to(self.device)
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return this process's images (b, 3, H, W), attack starts and targets (b, K) of `step`, on the device.
@@ -72,11 +83,15 @@ class Engine:
         pixels, labels = self.batches.at(number)
         x, targets = pixels.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
         x, targets = augment(x, targets, self.recipe.augmentation, rng)
-        attacked = self.recipe.loss not in ("clean", "free")
-        start = starting_point(x, self.recipe.threat, self.recipe.attack, rng) if attacked else x
+        start = starting_point(x, self.recipe.threat, self.recipe.attack, rng) if self.recipe.attacks else x
         x, start, targets = (self.workers.rows(part) for part in (x, start, targets))
         layout = torch.channels_last
         return x.contiguous(memory_format=layout), start.contiguous(memory_format=layout), targets
+
+    def groups(self, step: int) -> torch.Tensor | None:
+        """Return the groups (b,) int64 of the rows of `batch(step)`; None for losses that know no groups."""
+        groups = self.batches.groups_at(self.recipe.batch_number(step))
+        return None if groups is None else self.workers.rows(groups.to(self.device, non_blocking=True))
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step`."""
@@ -111,13 +126,14 @@ class Engine:
         """Put the gradients of the batch in place and return the mean loss and the figures of its last part."""
         parts = self.recipe.schedule.accumulate
         x, start, targets = self.batch(step)
+        groups = self.groups(step)  # of the whole batch: recipes that have some do not accumulate
         if self.free is not None:
             start = self.free.begin(x, step)
         total = torch.zeros((), device=self.device)
         figures: dict[str, torch.Tensor] = {}
         scale = float(self.scaler.get_scale()) if self.scaler.is_enabled() else 1.0
         for number, part in enumerate(zip(x.chunk(parts), start.chunk(parts), targets.chunk(parts), strict=True)):
-            loss, figures = self._loss(*part, scale=scale, last=number == parts - 1)
+            loss, figures = self._loss(*part, groups, scale=scale, last=number == parts - 1)
             total += loss.detach() / parts
             self.scaler.scale(loss / parts).backward()
         if self.free is not None:
@@ -125,17 +141,16 @@ class Engine:
         return total, figures
 
     def _loss(
-        self, x: torch.Tensor, start: torch.Tensor, targets: torch.Tensor, *, scale: float, last: bool
+        self,
+        x: torch.Tensor,
+        start: torch.Tensor,
+        targets: torch.Tensor,
+        groups: torch.Tensor | None,
+        *,
+        scale: float,
+        last: bool,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return loss and figures of one part; processes exchange gradients after the last part only."""
         if isinstance(self.objective, DistributedDataParallel):
             self.objective.require_backward_grad_sync = last
-        return self.objective(x, start, targets, scale)
-
-
-def step_count(recipe: Recipe, real_images: int) -> int:
-    """Return the number of steps: epochs are counted in real images, whatever share of a batch they are.
-
-    This is the papers' convention: extra data change what is seen, not for how long.
-    """
-    return max(1, int(recipe.schedule.epochs * real_images / recipe.schedule.batch))
+        return self.objective(x, start, targets, scale, groups)

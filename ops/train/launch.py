@@ -26,6 +26,7 @@ class Job(Config):
     scratch: Path
     cache: Path
     device: str
+    identifier: Path | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Job":
@@ -48,4 +49,4 @@ def run_job(path: Path) -> None:
 
 def _train(job: Job, device: torch.device, monitor: Monitor, workers: Workers) -> Summary:
     places = (job.real, job.synthetic, job.initial, job.seed, job.out, job.scratch, job.cache)
-    return train_classifier(job.recipe, job.name, *places, device, monitor, workers)
+    return train_classifier(job.recipe, job.name, *places, device, monitor, workers, job.identifier)

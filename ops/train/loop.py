@@ -17,7 +17,8 @@ from ops.resume import Checkpoint
 from ops.runtime import derive_seed
 from ops.summary import Summary
 from ops.train.engine import Engine
-from ops.train.mixing import Batches
+from ops.train.identify import misclassified
+from ops.train.mixing import make_batches
 from ops.train.recipe import Recipe
 from ops.train.reviews import CLEAN, ROBUST, Best, Reviewer
 from ops.train.start import start
@@ -39,12 +40,16 @@ def train_classifier(
     device: torch.device,
     monitor: Monitor,
     workers: Workers = Workers(),  # noqa: B008 (frozen)
+    identifier: Path | None = None,
 ) -> Summary:
     """Train by `recipe` and write a model folder with the averaged weights, `history.json` and a picture.
 
     `out` holds the model that `recipe.keep` names, the folders `best` and `last` in it the other one. A resumed run gives
-    the files of an undisturbed one, bit for bit on the CPU. Raises AmalgamError if the loss is not a number, if synthetic
-    images are missing, or if `initial` has another architecture.
+    the files of an undisturbed one, bit for bit on the CPU. `initial` is the model folder that training starts from,
+    `identifier` the one whose mistakes are repeated (`sampling.method: errors`); other recipes do not look at it.
+
+    Raises AmalgamError if the loss is not a number, if synthetic images or the identifier are missing, if `initial` has
+    another architecture, or if images cannot be grouped as the recipe says.
     """
     for folder in filter(None, (real, synthetic)):
         if (folder / "dataset.json").exists():  # what is missing, and needed, is named below
@@ -52,7 +57,10 @@ def train_classifier(
     images = open_images(real, "train", cache)
     extra = open_images(synthetic, "train", cache) if synthetic is not None and recipe.uses_synthetic else None
     order = derive_seed(seed, name, "order")
-    batches = Batches(images, extra, recipe.mix, recipe.schedule.batch, order, recipe.label_smoothing)
+    errors = None
+    if recipe.sampling.method == "errors" and identifier is not None:
+        errors = misclassified(identifier, images, scratch, device, monitor, workers)
+    batches = make_batches(recipe, images, extra, order, errors)
     model, card = start(recipe, name, images, initial, seed)
     engine = Engine(recipe, name, model, batches, seed, device, workers)
     checkpoint = Checkpoint(scratch, engine.modules, engine.optimizer, {"scaler": engine.scaler})
@@ -120,8 +128,19 @@ def _write(engine: Engine, card: ModelCard, history: list[dict[str, Any]], best:
             "steps": engine.steps,
             "parameters": sum(p.numel() for p in engine.model.parameters()),
             "threat": str(engine.recipe.threat),
-        }
+        },
+        _group_weights(engine),
     )
+
+
+def _group_weights(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Return a table of the groups' last weights, for Group DRO."""
+    groups = engine.batches.groups
+    if engine.weights is None or groups is None:
+        return {}
+    weights = engine.weights.log_q.exp().tolist()
+    rows = zip(groups.names, groups.counts.tolist(), weights, strict=True)
+    return {"weights of groups": [{"group": n, "images": c, "weight": round(w, 4)} for n, c, w in rows]}
 
 
 def _picture(steps: list[dict[str, Any]], points: list[dict[str, Any]], out: Path, title: str) -> None:

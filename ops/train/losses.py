@@ -1,4 +1,7 @@
-"""TRADES and its relatives. Targets are probabilities (N, K), so that smoothed and mixed labels need no special case."""
+"""Cross-entropy, the focal loss, TRADES and its relatives.
+
+Targets are probabilities (N, K), so that smoothed and mixed labels need no special case.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,19 @@ from ops.errors import AmalgamError
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return -sum_k targets_k log softmax(logits)_k for each example (N,)."""
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Return -sum_k targets_k (1 - p_k)^gamma log p_k for each example (N,), with p = softmax(logits).
+
+    For hard labels it is the focal loss (Lin et al. 2017, equation 4) of the softmax instead of the paper's sigmoid. For
+    smoothed and mixed labels, which the paper does not treat, it is the expected loss of a label drawn from them: like
+    cross-entropy linear in the targets. There is no balance factor alpha_t: `sampling` balances.
+    """
+    log_p = F.log_softmax(logits, dim=1)
+    # at p = 1 the derivative of a power below 1 is infinite, times 0
+    wrong = (-log_p.expm1()).clamp_min(torch.finfo(logits.dtype).tiny)
+    return -(targets * wrong**gamma * log_p).sum(dim=1)
 
 
 def kl_divergence(clean: torch.Tensor, adversarial: torch.Tensor) -> torch.Tensor:

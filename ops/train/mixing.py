@@ -8,8 +8,10 @@ import torch
 from ops.data.loading import ImageSet
 from ops.errors import AmalgamError
 from ops.runtime import derive_seed
+from ops.train.groups import Groups, group_images
 from ops.train.losses import smoothed
-from ops.train.recipe import Mix
+from ops.train.recipe import Mix, Recipe
+from ops.train.sampling import Draws, balanced, repeated, shuffled, uniform
 
 
 def real_count(batch: int, fraction: float) -> int:
@@ -29,6 +31,10 @@ class Batches:
     batch: int
     seed: int
     label_smoothing: float = 0.0
+    draws: Draws | None = None
+    """The order of the real images; None is shuffled epochs."""
+    groups: Groups | None = None
+    """Of recipes whose loss knows groups."""
 
     def __post_init__(self) -> None:
         if self.mix.real_fraction < 1 and (self.synthetic is None or not len(self.synthetic)):
@@ -46,27 +52,70 @@ class Batches:
         The order matters to whoever takes a part of the batch (a process, a part of an accumulated batch, a sub-batch of
         CutMix): each part has its share of synthetic images.
         """
-        n_real = real_count(self.batch, self.mix.real_fraction)
         images, labels, smoothing = [], [], []
-        for name, source, count, amount in (
-            ("real", self.real, n_real, self.label_smoothing),
-            ("synthetic", self.synthetic, self.batch - n_real, self.mix.label_smoothing),
-        ):
-            if count and source is not None:
-                chosen = shuffled(step * count, count, len(source), self.seed, name)
+        amounts = (self.label_smoothing, self.mix.label_smoothing)
+        for source, chosen, amount in zip((self.real, self.synthetic), self._chosen(step), amounts, strict=True):
+            if len(chosen) and source is not None:
                 images.append(source.images[chosen])
                 labels.append(source.targets(chosen))
-                smoothing.append(torch.full((count,), amount))
-        pixels, y, amounts = np.concatenate(images), torch.cat(labels), torch.cat(smoothing)
-        if 0 < n_real < self.batch:
-            order = np.random.default_rng(derive_seed(self.seed, "rows", step)).permutation(self.batch)
-            pixels, y, amounts = pixels[order], y[order], amounts[order]
+                smoothing.append(torch.full((len(chosen),), amount))
+        order = self._order(step)
+        pixels, y, each = np.concatenate(images), torch.cat(labels), torch.cat(smoothing)
+        if order is not None:
+            pixels, y, each = pixels[order], y[order], each[order]
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255)  # channels-last in memory
-        return x, smoothed(y, len(self.real.classes), amounts)
+        return x, smoothed(y, len(self.real.classes), each)
+
+    def groups_at(self, step: int) -> torch.Tensor | None:
+        """Return the groups (B,) int64 of the rows of `at(step)`; None where there are no groups."""
+        if self.groups is None:
+            return None
+        real, synthetic = self._chosen(step)
+        found = np.concatenate([self.groups.real[real], self.groups.synthetic[synthetic]])
+        order = self._order(step)
+        return torch.from_numpy(found if order is None else found[order])
+
+    @property
+    def _n_real(self) -> int:
+        return real_count(self.batch, self.mix.real_fraction)
+
+    def _chosen(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of the real and of the synthetic images of `step`, before they are put in order."""
+        n_real, real, synthetic = self._n_real, np.empty(0, np.int64), np.empty(0, np.int64)
+        n_synthetic = self.batch - n_real
+        if n_real:
+            draws = self.draws or uniform(len(self.real), self.seed, "real")
+            real = draws(step * n_real, n_real)
+        if n_synthetic and self.synthetic is not None:
+            synthetic = shuffled(step * n_synthetic, n_synthetic, len(self.synthetic), self.seed, "synthetic")
+        return real, synthetic
+
+    def _order(self, step: int) -> np.ndarray | None:
+        """Return the random order of the rows, if they are of both kinds."""
+        if 0 < self._n_real < self.batch:
+            return np.random.default_rng(derive_seed(self.seed, "rows", step)).permutation(self.batch)
+        return None
 
 
-def shuffled(start: int, count: int, size: int, *seed: int | str) -> np.ndarray:
-    """Return entries start ... start + count of an endless sequence of shuffled epochs of 0 ... size - 1."""
-    first, last = start // size, (start + count - 1) // size
-    epochs = [np.random.default_rng(derive_seed(*seed, e)).permutation(size) for e in range(first, last + 1)]
-    return np.concatenate(epochs)[start - first * size :][:count]
+def make_batches(
+    recipe: Recipe, real: ImageSet, synthetic: ImageSet | None, seed: int, errors: np.ndarray | None = None
+) -> Batches:
+    """Return the batches of `recipe`; `errors` (E,) int64 are the real images that `sampling.method: errors` repeats.
+
+    Raises AmalgamError where `Batches` and `group_images` do, and if such a recipe comes without errors.
+    """
+    draws, groups, sampling = None, None, recipe.sampling
+    if sampling.method == "balanced":
+        draws = balanced(group_images(sampling.by, real.table, None, "sampling.by").real, seed, "balanced")
+    if sampling.method == "errors":
+        if errors is None:
+            raise AmalgamError(
+                f"the recipe repeats what {sampling.identifier} gets wrong, but that model is missing",
+                f"train {sampling.identifier} first, and give its folder as `identifier`",
+            )
+        draws = repeated(len(real), errors, sampling.upweight, seed, "real")
+    if recipe.group_by:
+        seen = real.table if recipe.mix.real_fraction > 0 else real.table.iloc[:0]
+        mixed = synthetic.table if synthetic is not None and recipe.uses_synthetic else None
+        groups = group_images(recipe.group_by, seen, mixed, "group_by")
+    return Batches(real, synthetic, recipe.mix, recipe.schedule.batch, seed, recipe.label_smoothing, draws, groups)

@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from ops.train.batchnorm import frozen_statistics
+from ops.train.group_dro import GroupWeights
 from ops.train.inner import inner_attack
-from ops.train.losses import mart, soft_cross_entropy, trades
+from ops.train.losses import focal, mart, soft_cross_entropy, trades
 from ops.train.recipe import Recipe
 from ops.train.schedule import autocast
 
@@ -14,26 +15,36 @@ class Objective(nn.Module):
     """The loss of a recipe around a network.
 
     BatchNorm, as in the papers' reference implementation: the attack and the clean pass normalise with the statistics
-    of their own batch and leave the running statistics alone; only the pass over adversarial images (for `clean`, the
-    only pass) updates them.
+    of their own batch and leave the running statistics alone; only the pass over adversarial images (without an attack,
+    the only pass) updates them.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, weights: GroupWeights | None = None) -> None:
+        """`weights` are those of Group DRO, which no other loss has."""
         super().__init__()
         self.model = model
         self.recipe = recipe
+        self.weights = weights
 
     def forward(
-        self, x: torch.Tensor, start: torch.Tensor, targets: torch.Tensor, scale: float = 1.0
+        self,
+        x: torch.Tensor,
+        start: torch.Tensor,
+        targets: torch.Tensor,
+        scale: float = 1.0,
+        groups: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the mean loss of a batch and figures about it (detached).
 
         `x` (B, 3, H, W) are images in [0, 1], `start` (B, 3, H, W) is where the attack begins, `targets` (B, K) are
-        probabilities, `scale` is the loss scale of half precision. Figures: share of targets met on clean and
-        adversarial images, and how far the attack raises the cross-entropy.
+        probabilities, `scale` is the loss scale of half precision, `groups` (B,) int64 are for Group DRO. Figures: share
+        of targets met on clean and adversarial images, how far the attack raises the cross-entropy, and what
+        `GroupWeights` tells.
         """
         self.model.train()
         with autocast(x.device, self.recipe.precision):
+            if self.weights is not None and groups is not None:
+                return _group_dro(self.model, x, targets, groups, self.weights)
             return _LOSSES[self.recipe.loss](self.model, x, start, targets, self.recipe, scale)
 
 
@@ -45,6 +56,21 @@ def _clean(
 ) -> Result:
     logits = model(x).float()
     return soft_cross_entropy(logits, targets).mean(), {"train clean accuracy": _agreement(logits, targets)}
+
+
+def _focal(
+    model: nn.Module, x: torch.Tensor, start: torch.Tensor, targets: torch.Tensor, recipe: Recipe, scale: float
+) -> Result:
+    logits = model(x).float()
+    return focal(logits, targets, recipe.gamma).mean(), {"train clean accuracy": _agreement(logits, targets)}
+
+
+def _group_dro(
+    model: nn.Module, x: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, weights: GroupWeights
+) -> Result:
+    logits = model(x).float()
+    loss, figures = weights(soft_cross_entropy(logits, targets), groups)
+    return loss, {"train clean accuracy": _agreement(logits, targets), **figures}
 
 
 def _pgd_at(
@@ -94,7 +120,7 @@ def _free(
     return soft_cross_entropy(logits, targets).mean(), {"train robust accuracy": _agreement(logits, targets)}
 
 
-_LOSSES = {"clean": _clean, "pgd_at": _pgd_at, "trades": _trades, "mart": _mart, "free": _free}
+_LOSSES = {"clean": _clean, "focal": _focal, "pgd_at": _pgd_at, "trades": _trades, "mart": _mart, "free": _free}
 
 
 @torch.no_grad()

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from ops.attack.threat import Threat
 from ops.config import Config
 from ops.models.config import Architecture
-from ops.train.augmentation.config import Augmentation
+from ops.train.augmentation.config import Augmentation, refuse_unused
+from ops.train.sampling_config import GroupKeys, Sampling
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -105,17 +106,27 @@ class Recipe(Config):
     architecture: Architecture = Architecture()
     initialisation: str = Field("scratch", description="`scratch`, or the recipe in `classifier` to go on from.")
     threat: Threat = Threat()
-    loss: Literal["trades", "pgd_at", "mart", "free", "clean"] = Field(
+    loss: Literal["trades", "pgd_at", "mart", "free", "clean", "focal", "group_dro"] = Field(
         "trades",
-        description="TRADES, PGD adversarial training, MART, free adversarial training, or no attack.",
+        description="TRADES, PGD adversarial training, MART, free adversarial training; without an attack: cross-entropy "
+        "(clean), the focal loss, or Group DRO.",
     )
     beta: float = Field(6.0, ge=0, description="TRADES, MART: weight of the robust term.")
     replays: int = Field(4, ge=1, description="free: steps on each batch (m of Shafahi et al. 2019).")
+    gamma: float = Field(2.0, ge=0, description="focal: how little well-classified images count; 0 is cross-entropy.")
+    group_by: GroupKeys = Field(
+        [], description="group_dro: what makes a group, some of label, domain and attribute:<name>."
+    )
+    group_step: float = Field(0.01, gt=0, description="group_dro: step size of the weights of groups (eta_q).")
+    group_adjustment: float = Field(
+        0.0, ge=0, description="group_dro: C of the adjustment C / sqrt(n) by which small groups count for more."
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing on real rows (none in the papers).")
     attack: InnerAttack = InnerAttack()
     augmentation: Augmentation = Augmentation()
     averaging: Averaging = Averaging()
     mix: Mix = Mix()
+    sampling: Sampling = Sampling()
     schedule: Schedule
     reviews: Reviews = Reviews()
     keep: Literal["last", "best"] = Field(
@@ -131,6 +142,18 @@ class Recipe(Config):
         """Whether the recipe needs synthetic images."""
         return self.mix.real_fraction < 1
 
+    @property
+    def attacks(self) -> bool:
+        """Whether every step runs an inner attack (free adversarial training reuses its gradients instead)."""
+        return self.loss in ("trades", "pgd_at", "mart")
+
+    @property
+    def needs(self) -> list[str]:
+        """The recipes of `classifier` that must be trained before this one: what it starts from, and its identifier."""
+        start = [] if self.initialisation == "scratch" else [self.initialisation]
+        identifier = [self.sampling.identifier] if self.sampling.identifier else []
+        return list(dict.fromkeys(start + identifier))
+
     def batch_number(self, step: int) -> int:
         """Return the number of the batch that `step` uses: free adversarial training replays each batch."""
         return step // self.replays if self.loss == "free" else step
@@ -141,7 +164,7 @@ class Recipe(Config):
             raise ValueError("attack.step_size is in units of eps: steps longer than 2 eps cross the whole ball")
         if self.attack.rule == "adam" and self.threat.norm == "l1":
             raise ValueError("Adam moves every pixel alike, which is no attack in L1: set attack.rule to steepest")
-        if self.loss in ("mart", "free") and self.augmentation.mixes_targets:
+        if self.loss in ("mart", "free", "group_dro") and self.augmentation.mixes_targets:
             raise ValueError(f"{self.loss} needs labels that are not mixed: set augmentation.mixing.method to none")
         if self.schedule.batch % self.schedule.accumulate:
             raise ValueError("schedule.batch is no multiple of schedule.accumulate")
@@ -149,4 +172,24 @@ class Recipe(Config):
             raise ValueError("schedule.accumulate leaves single images: BatchNorm needs two")
         if self.loss == "free" and self.schedule.accumulate > 1:
             raise ValueError("free adversarial training keeps one perturbation per row: set schedule.accumulate to 1")
+        if self.loss == "group_dro" and self.schedule.accumulate > 1:
+            raise ValueError("group_dro weighs groups by their losses in the whole batch: set schedule.accumulate to 1")
+        if self.loss == "group_dro" and not self.group_by:
+            raise ValueError("group_dro needs groups: set group_by, such as [label, attribute:tone]")
+        if self.loss != "group_dro":
+            keys = ("group_by", "group_step", "group_adjustment")
+            refuse_unused(self, keys, f"loss is {self.loss}", "loss: group_dro")
+        if self.loss != "focal":
+            refuse_unused(self, ("gamma",), f"loss is {self.loss}", "loss: focal")
+        if self.mix.real_fraction == 0 and self.sampling.method != "uniform":
+            raise ValueError("sampling draws real images, of which mix.real_fraction 0 leaves none")
         return self
+
+
+def step_count(recipe: Recipe, real_images: int) -> int:
+    """Return the number of steps: epochs are counted in real images, whatever share of a batch they are.
+
+    This is the papers' convention: extra data change what is seen, not for how long. However images are drawn, an epoch
+    is as many draws as there are real images.
+    """
+    return max(1, int(recipe.schedule.epochs * real_images / recipe.schedule.batch))

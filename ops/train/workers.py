@@ -35,13 +35,16 @@ class Workers:
                 f"set schedule.batch to a multiple of {self.count * accumulate}",
             )
 
-    def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a number over all processes, whose parts of a batch are equal."""
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes, in all of them."""
         if self.count > 1:
             value = value.clone()
             dist.all_reduce(value)
-            value /= self.count
         return value
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a number over all processes, whose parts of a batch are equal."""
+        return self.total(value) / self.count
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -1,4 +1,4 @@
-"""All that happens to a batch of training images, in its order: crop, flip, policy, Cutout, mixing.
+"""All that happens to a batch of training images, in its order: crop, flip, geometry, colour, policy, Cutout, mixing.
 
 Mixing comes last, so that every image of a composition has been changed on its own and targets are mixed once; Cutout
 comes after the policy, so that its square has the colour it is given.
@@ -9,7 +9,8 @@ import torch
 from ops.errors import AmalgamError
 from ops.train.augmentation.boxes import cutout
 from ops.train.augmentation.config import Augmentation
-from ops.train.augmentation.geometry import mirror, random_crop
+from ops.train.augmentation.geometry import mirror, random_crop, random_warp
+from ops.train.augmentation.jitter import colour_jitter
 from ops.train.augmentation.mixing import mix
 from ops.train.augmentation.policy import apply_policy
 
@@ -30,6 +31,8 @@ def augment(
         x = random_crop(x, config.crop, config.padding, rng)
     if config.flip:
         x = mirror(x, rng)
+    x = random_warp(x, config.geometry, config.padding, rng)
+    x = colour_jitter(x, config.colour, rng)
     x = apply_policy(x, config.policy, config.fill, rng)
     if config.cutout:
         x = cutout(x, config.cutout, config.fill, rng)

@@ -1,4 +1,4 @@
-"""Colour operations of AutoAugment and RandAugment, for batches in which each image has its own strength.
+"""Colour operations of AutoAugment, RandAugment and colour jitter, for batches in which each image has its own strength.
 
 All take images (n, 3, H, W) float32 in [0, 1] and return the same. The reference is PIL's ImageOps and ImageEnhance on
 images of 8 bits. The operations that are defined by 8 bits (equalize, posterize) round to them and agree with PIL
@@ -61,6 +61,24 @@ def contrast(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 def brightness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return images blended with black."""
     return _blend(torch.zeros_like(x), x, factor)
+
+
+def turn_hue(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Return images whose hue is moved by `turns` (n,) of the colour circle; value and saturation (HSV) stay.
+
+    In sixths of a turn, red is at 0, green at 2, blue at 4, and a channel c at n = 5, 3, 1 has the value
+    V - (V - min) max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6, which is what HSV is defined by.
+    """
+    value, low = x.amax(dim=1, keepdim=True), x.amin(dim=1, keepdim=True)
+    chroma = value - low
+    red, green, blue = x.split(1, dim=1)
+    first, second = red == value, green == value  # a grey pixel has no hue, and its chroma of 0 makes any hue do
+    ahead = torch.where(first, green - blue, torch.where(second, blue - red, red - green))
+    base = torch.where(first, 0.0, torch.where(second, 2.0, 4.0))
+    sixths = base + ahead / chroma.clamp_min(torch.finfo(x.dtype).tiny)
+    channels = torch.tensor([5.0, 3.0, 1.0], dtype=x.dtype, device=x.device)[None, :, None, None]
+    k = (channels + sixths + 6 * _per_image(turns)) % 6
+    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
 def sharpness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

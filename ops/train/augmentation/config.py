@@ -14,6 +14,23 @@ def refuse_unused(config: Config, keys: tuple[str, ...], reason: str, meant: str
             raise ValueError(f"{key} is set but has no effect, because {reason}: was `{meant}` meant?")
 
 
+class Geometry(Config):
+    """Heuristic changes of shape: each image is turned, scaled and sheared about its middle, uniformly in the ranges."""
+
+    rotation: float = Field(0.0, ge=0, le=180, description="Largest angle in degrees, either way; 0 is none.")
+    scale: float = Field(0.0, ge=0, lt=1, description="Largest change s of the size, by factors 1 - s to 1 + s.")
+    shear: float = Field(0.0, ge=0, le=60, description="Largest angle in degrees by which columns lean, either way.")
+
+
+class Colour(Config):
+    """Colour jitter: factors are uniform in 1 - s to 1 + s for strengths s, the hue moves by at most its strength."""
+
+    brightness: float = Field(0.0, ge=0, le=1, description="Strength: images are blended with black.")
+    contrast: float = Field(0.0, ge=0, le=1, description="Strength: images are blended with their mean grey.")
+    saturation: float = Field(0.0, ge=0, le=1, description="Strength: images are blended with their grey copies.")
+    hue: float = Field(0.0, ge=0, le=0.5, description="Largest turn of the hue, in turns of the colour circle.")
+
+
 class Policy(Config):
     """Colour and shape operations drawn for each image."""
 
@@ -63,13 +80,15 @@ class Mixing(Config):
 
 
 class Augmentation(Config):
-    """Random changes of the training images, in this order: crop, flip, policy, Cutout, mixing."""
+    """Random changes of the training images, in this order: crop, flip, geometry, colour, policy, Cutout, mixing."""
 
     crop: int = Field(4, ge=0, description="Pixels of padding on each side before a random crop; 0 is none.")
     padding: Literal["zeros", "edge"] = Field(
-        "zeros", description="What is padded: zeros, as in the papers, or the edge."
+        "zeros", description="What is beyond the image, for crop and geometry: zeros, as in the papers, or the edge."
     )
     flip: bool = Field(True, description="Mirror half of the images.")
+    geometry: Geometry = Geometry()
+    colour: Colour = Colour()
     policy: Policy = Policy()
     cutout: int = Field(0, ge=0, description="Side of the Cutout window in pixels; 0 is none.")
     fill: float = Field(

@@ -16,6 +16,11 @@ def beta(count: int, alpha: float, rng: torch.Generator) -> torch.Tensor:
     return torch.from_numpy(betaincinv(alpha, alpha, uniform.numpy()))
 
 
+def symmetric(count: int, limit: float, rng: torch.Generator) -> torch.Tensor:
+    """Return draws (count,) float32, uniform in -limit ... limit."""
+    return limit * (2 * torch.rand(count, generator=rng) - 1)
+
+
 def sub_batches(count: int, splits: int) -> list[int]:
     """Return the sizes of at most `splits` consecutive sub-batches of `count` images; they differ by one at most."""
     return [size for size in (count // splits + (k < count % splits) for k in range(splits)) if size]

@@ -104,6 +104,9 @@ def configurations() -> st.SearchStrategy[Augmentation]:
     )
     common = {"draw": st.sampled_from(["batch", "image"]), "splits": st.integers(1, 5)}
     alpha = st.floats(0.05, 5)
+    some = st.sampled_from([0.0, 0.3])
+    geometries = st.fixed_dictionaries({"rotation": st.sampled_from([0.0, 180.0]), "scale": some, "shear": some})
+    colours = st.fixed_dictionaries(dict.fromkeys(["brightness", "contrast", "saturation", "hue"], some))
     mixings = st.one_of(
         st.just({}),
         st.fixed_dictionaries({"method": st.sampled_from(["cutmix", "mixup", "ricap"]), "alpha": alpha, **common}),
@@ -117,6 +120,8 @@ def configurations() -> st.SearchStrategy[Augmentation]:
         crop=st.integers(0, 4),
         padding=st.sampled_from(["zeros", "edge"]),
         flip=st.booleans(),
+        geometry=geometries,
+        colour=colours,
         policy=policies,
         cutout=st.integers(0, 6),
         fill=st.sampled_from([0.0, 0.5]),

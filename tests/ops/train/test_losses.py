@@ -6,7 +6,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
 from ops.errors import AmalgamError
-from ops.train.losses import kl_divergence, mart, smoothed, soft_cross_entropy, trades
+from ops.train.losses import focal, kl_divergence, mart, smoothed, soft_cross_entropy, trades
 
 RNG = np.random.default_rng(0)
 CLEAN, ADVERSARIAL = RNG.normal(size=(2, 16, 5)) * 3
@@ -26,6 +26,38 @@ def test_soft_cross_entropy_is_its_definition_and_torchs_for_hard_labels():
     hard = smoothed(labels, 5, torch.zeros(16)).double()
     reference = torch.nn.functional.cross_entropy(torch.from_numpy(CLEAN), labels, reduction="none")
     torch.testing.assert_close(soft_cross_entropy(torch.from_numpy(CLEAN), hard), reference)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
+def test_focal_loss_and_its_gradient_are_those_of_the_paper(gamma):
+    """-(1 - p_t)^gamma log p_t; dFL/dz_j = (gamma (1 - p_t)^(gamma - 1) p_t log p_t - (1 - p_t)^gamma) (1[j = t] - p_j)."""
+    labels, p, rows = RNG.integers(0, 5, 16), softmax(CLEAN, axis=1), np.arange(16)
+    met, hot = p[rows, labels], np.eye(5)[labels]
+    logits = torch.from_numpy(CLEAN).requires_grad_(True)
+    found = focal(logits, torch.from_numpy(hot), gamma)
+    np.testing.assert_allclose(found.detach(), -((1 - met) ** gamma) * np.log(met), rtol=1e-9)
+    found.sum().backward()
+    slope = gamma * (1 - met) ** (gamma - 1) * met * np.log(met) - (1 - met) ** gamma
+    np.testing.assert_allclose(logits.grad, slope[:, None] * (hot - p), rtol=1e-9, atol=1e-12)
+
+
+def test_focal_loss_of_soft_targets_is_the_mean_over_labels_drawn_from_them():
+    logits = torch.from_numpy(CLEAN).requires_grad_(True)
+    classes = [focal(logits, torch.eye(5, dtype=torch.float64)[[k] * 16], 2.0) for k in range(5)]
+    expected = (torch.from_numpy(TARGETS) * torch.stack(classes, dim=1)).sum(dim=1)
+    torch.testing.assert_close(focal(logits, torch.from_numpy(TARGETS), 2.0), expected)
+    assert torch.autograd.gradcheck(lambda z: focal(z, torch.from_numpy(TARGETS), 0.5), logits)
+    plain = soft_cross_entropy(logits, torch.from_numpy(TARGETS))
+    torch.testing.assert_close(focal(logits, torch.from_numpy(TARGETS), 0.0), plain)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_what_is_certain_is_no_nan(gamma):
+    certain = torch.tensor([[300.0, -300.0], [-300.0, 300.0]], requires_grad=True)
+    value = focal(certain, torch.tensor([[1.0, 0.0], [1.0, 0.0]]), gamma)
+    value.sum().backward()
+    torch.testing.assert_close(value.detach(), torch.tensor([0.0, 600.0]))
+    assert torch.isfinite(certain.grad).all()
 
 
 def test_trades_by_hand():
