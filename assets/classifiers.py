@@ -20,11 +20,12 @@ def classifier(
     """Return the asset `<section>/<name>`: the classifier that `recipe` trains, one per seed."""
     synthetic = [dg.AssetKey(recipe.mix.source.split("/"))] if recipe.uses_synthetic else []
     initial = [] if recipe.initialisation == "scratch" else [dg.AssetKey(["classifier", recipe.initialisation])]
+    identifier = [dg.AssetKey(["classifier", recipe.sampling.identifier])] if recipe.sampling.identifier else []
 
     @dg.asset(
         key=[section, name],
         group_name=group,
-        deps=[dg.AssetKey("real_shards"), *synthetic, *initial],
+        deps=[dg.AssetKey("real_shards"), *synthetic, *dict.fromkeys([*initial, *identifier])],
         partitions_def=seeds,
         kinds={"pytorch"},
         metadata=op("ops.train.launch", params=f"{section}.recipes.{name}", training=True),
@@ -40,6 +41,7 @@ def classifier(
                 real=step.parent("real_shards"),
                 synthetic=step.parent(recipe.mix.source) if synthetic else None,
                 initial=step.parent(initial[0].to_user_string()) if initial else None,
+                identifier=step.parent(identifier[0].to_user_string()) if identifier else None,
                 seed=step.seed,
                 out=step.out,
                 scratch=step.scratch,

@@ -34,6 +34,7 @@ from ops.report.config import ClaimsConfig, ModelCardConfig, ReportConfig, Train
 from ops.sample.config import FilteredSyntheticConfig, SamplingPlanConfig
 from ops.sample.report_config import SyntheticReportConfig
 from ops.soup.config import SoupConfig
+from ops.train.arms import lineage_of
 from ops.train.recipe import Recipe
 from pipelines.project import ROOT
 
@@ -142,19 +143,23 @@ def _check_names(params: Params, name: str) -> None:
     }
     for kind, recipes in (("classifier", params.classifier.recipes), ("ingredient", params.ingredient.recipes)):
         for key, recipe in recipes.items():
-            start = recipe.initialisation
-            if start != "scratch" and (start not in params.classifier.recipes or (kind, start) == ("classifier", key)):
-                raise AmalgamError(
-                    f"{name}: {kind}.recipes.{key}.initialisation is {start!r}, no other recipe of `classifier`",
-                    f"use scratch or one of: {', '.join(params.classifier.recipes)}",
-                )
+            for setting, parent in (
+                ("initialisation", recipe.initialisation),
+                ("sampling.identifier", recipe.sampling.identifier),
+            ):
+                known = parent in params.classifier.recipes and (kind, parent) != ("classifier", key)
+                if parent not in ("scratch", "") and not known:
+                    raise AmalgamError(
+                        f"{name}: {kind}.recipes.{key}.{setting} is {parent!r}, no other recipe of `classifier`",
+                        f"use one of: {', '.join(['scratch', *params.classifier.recipes])}",
+                    )
             if recipe.uses_synthetic and not _is_source(recipe.mix.source):
                 raise AmalgamError(
                     f"{name}: {kind}.recipes.{key}.mix.source is {recipe.mix.source!r}, which makes no shards",
                     f"use one of: {', '.join(SOURCES)}, or a folder of shards such as data/my-shards",
                 )
     for key in params.classifier.recipes:
-        _ancestry(params, key, name)
+        lineage_of(params.classifier.recipes, key)  # refuses circles
     _check_scorer(params, name)
     brought = {
         "autoencoder.start": params.autoencoder.start,
@@ -216,19 +221,6 @@ def _is_folder(place: str) -> bool:
     return top == "data" and bool(below) and all(part not in ("", ".", "..") for part in below)
 
 
-def _ancestry(params: Params, recipe: str, name: str) -> list[str]:
-    """Return the recipes of `classifier` that `recipe` starts from, itself first; AmalgamError if in a circle."""
-    line = [recipe]
-    while (start := params.classifier.recipes[line[-1]].initialisation) != "scratch":
-        if start in line:
-            raise AmalgamError(
-                f"{name}: classifier recipes start from each other in a circle: {' <- '.join([*line, start])}",
-                "set initialisation of one of them to scratch",
-            )
-        line.append(start)
-    return line
-
-
 def _check_scorer(params: Params, name: str) -> None:
     """Raise AmalgamError unless the scorer is a clean classifier that was trained on real images only."""
     scorer, recipes = params.filtered_synthetic.scorer, params.classifier.recipes
@@ -238,10 +230,10 @@ def _check_scorer(params: Params, name: str) -> None:
     if scorer not in recipes:
         raise AmalgamError(f"{where}, no recipe of `classifier`", remedy)
     if recipes[scorer].loss != "clean":
-        raise AmalgamError(f"{where}, which is trained with an attack (loss: {recipes[scorer].loss})", remedy)
-    for key in _ancestry(params, scorer, name):
+        raise AmalgamError(f"{where}, whose loss is {recipes[scorer].loss} and not clean", remedy)
+    for key in reversed(lineage_of(recipes, scorer)):
         if recipes[key].uses_synthetic:
-            way = "which" if key == scorer else f"which starts from {key!r}, and that"
+            way = "which" if key == scorer else f"which needs {key!r}, and that"
             raise AmalgamError(
                 f"{where}, {way} learns from {recipes[key].mix.source}: what filters synthetic images must not learn "
                 "from them",

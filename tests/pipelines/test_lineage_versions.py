@@ -155,6 +155,16 @@ def test_a_recipe_can_mix_a_folder_of_raw_shards(changed):
     assert "data/generated/edm" in entry["deps"]
 
 
+def test_a_recipe_waits_for_the_model_whose_mistakes_it_repeats(changed):
+    def change(tree):
+        scorer = tree["classifier"]["recipes"]["scorer"]
+        tree["classifier"]["recipes"]["jtt"] = {**scorer, "sampling": {"method": "errors", "identifier": "scorer"}}
+
+    found, _ = changed(change)
+    parents = {p.folder for p in found["classifier/jtt/seed-1"].parents}
+    assert parents == {"real_shards", "classifier/scorer/seed-1"}
+
+
 def test_the_scorer_can_have_another_name(changed):
     def change(tree):
         tree["classifier"]["recipes"]["judge"] = tree["classifier"]["recipes"]["scorer"]

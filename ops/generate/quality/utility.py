@@ -19,7 +19,7 @@ from ops.models.base import Classifier
 from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.train.engine import Engine
-from ops.train.mixing import Batches
+from ops.train.mixing import make_batches
 from ops.train.recipe import Recipe
 from ops.train.start import start
 from ops.train.workers import Workers
@@ -57,7 +57,7 @@ def trained(recipe: Recipe, images: ImageSet, seed: int, device: torch.device, m
     """Return the averaged classifier that `recipe` makes of `images` alone, in evaluation mode."""
     model, _ = start(recipe, NAME, images, None, seed)
     order = derive_seed(seed, NAME, "order")
-    batches = Batches(images, None, recipe.mix, recipe.schedule.batch, order, recipe.label_smoothing)
+    batches = make_batches(recipe, images, None, order)
     engine = Engine(recipe, NAME, model, batches, seed, device, Workers())
     for step in range(engine.steps):
         loss, _ = engine.step(step)
