@@ -21,7 +21,16 @@ prepare_threads()
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from benchmarks.generator_training import HOME, Bar, once, scorers, shards_of, study_params, trained_generator  # noqa: E402
+from benchmarks.generator_training import (  # noqa: E402
+    HOME,
+    Bar,
+    once,
+    pixel_generator,
+    scorers,
+    shards_of,
+    study_params,
+    trained_generator,
+)
 from benchmarks.results import HOLDS, RESULTS, table, write_result  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402
@@ -37,8 +46,10 @@ from pipelines.project import STATE  # noqa: E402
 
 COMMAND = "python -m benchmarks.generator"
 SEEDS = (0, 1, 2)
-IMAGES = 1973
+IMAGES = 1901
 """Prompts: as many as there are training images."""
+SAMPLING_STEPS = 12
+PIXEL = "pixel diffusion"
 SCORE = "classification accuracy score"
 
 
@@ -57,12 +68,15 @@ def main() -> None:
     rows = pd.concat(
         [read_measurements(folder / name) for folder in reports.values() for name in ("quality", "answers")]
     )
+    spaces = read_measurements(spaces_judged(study_params(seeds[0], share), home, images))
     verdicts = verdicts_of(rows)
-    page = page_of(rows, verdicts, {s: read_json(f / "answers" / "verdicts.json") for s, f in reports.items()})
+    gates = {s: read_json(f / "answers" / "verdicts.json") for s, f in reports.items()}
+    page = page_of(rows, verdicts, gates, spaces, read_json(home / "operations" / "steps.json"))
     print(page)
     if not chosen.quick:
         pictures(reports[SEEDS[0]])
-        write_result("generator", COMMAND, "default", rows.to_dict("records"), verdicts, page)
+        everything = pd.concat([rows, spaces[spaces["model"] == PIXEL]])
+        write_result("generator", COMMAND, "default", everything.to_dict("records"), verdicts, page)
 
 
 def judged(params: Params, home: Path, images: int) -> Path:
@@ -84,13 +98,7 @@ def judged(params: Params, home: Path, images: int) -> Path:
             Bar("baselines"),
         ),
     )
-    samples = once(
-        home / f"samples-{seed}",
-        lambda out, scratch: sample_prompts(
-            params.generator_samples.model_copy(update={"steps": 12, "seed": seed}),
-            prompts, diffusion, out, scratch, device, Bar("samples"),
-        ),
-    )  # fmt: skip
+    samples = answers(params, diffusion, prompts, home / f"samples-{seed}")
     sources: dict[str, Path] = {"diffusion": samples / "diffusion"}
     sources |= {str(kind): baselines / kind for kind in params.baseline_samples.kinds}
     eyes = scorers(params, shards, home)
@@ -109,6 +117,37 @@ def judged(params: Params, home: Path, images: int) -> Path:
             pd.read_parquet(path).assign(seed=seed).to_parquet(path)
 
     return once(home / f"judged-{seed}", judge)
+
+
+def answers(params: Params, diffusion: Path, prompts: Path, folder: Path) -> Path:
+    """Return `folder` with what the model in `diffusion` answers to the prompts."""
+    config = params.generator_samples.model_copy(update={"steps": SAMPLING_STEPS, "seed": params.diffusion.seed})
+    return once(
+        folder,
+        lambda out, scratch: sample_prompts(config, prompts, diffusion, out, scratch, pick_device(), Bar(folder.name)),
+    )
+
+
+def spaces_judged(params: Params, home: Path, images: int) -> Path:
+    """Return the folder with the quality of latent and pixel diffusion at equal compute, of the parameters' seed."""
+    seed, shards = params.diffusion.seed, shards_of(params, home)
+    made = answers(params, pixel_generator(params, shards, home), home / "prompts", home / f"samples-pixel-{seed}")
+    sources = {"diffusion": home / f"samples-{seed}" / "diffusion", PIXEL: made / "diffusion"}
+    quality = params.generator_report.model_copy(update={"images": images, "seed": seed})
+    return once(
+        home / f"judged-pixel-{seed}",
+        lambda out, _: write_generator_report(
+            quality,
+            shards,
+            sources,
+            scorers(params, shards, home),
+            {},
+            out,
+            STATE / "cache",
+            pick_device(),
+            Bar("spaces"),
+        ),
+    )
 
 
 def verdicts_of(rows: pd.DataFrame) -> list[dict[str, Any]]:
@@ -155,15 +194,13 @@ def _verdict(rows: pd.DataFrame, metric: str, baseline: str, *, smaller: bool) -
 
 
 def page_of(
-    rows: pd.DataFrame, verdicts: Sequence[Mapping[str, Any]], gates: Mapping[int, Mapping[str, Mapping[str, Any]]]
+    rows: pd.DataFrame,
+    verdicts: Sequence[Mapping[str, Any]],
+    gates: Mapping[int, Mapping[str, Mapping[str, Any]]],
+    spaces: pd.DataFrame,
+    operations: Mapping[str, int],
 ) -> str:
     """Return the page."""
-    mine = rows[(rows["split"] == "validation") & (rows["group"] == "all") & ~rows["metric"].str.contains(" gap ")]
-    models = list(dict.fromkeys(["real", *mine["model"]]))
-    lines = []
-    for metric in dict.fromkeys(mine["metric"]):
-        part = mine[mine["metric"] == metric].groupby("model")[["value", "low", "high"]].mean()
-        lines.append([metric, *(_shown(part.loc[name]) if name in part.index else "–" for name in models)])
     gate = [
         [seed, name, "passes" if each["passed"] else "repeats training images", "; ".join(each["reasons"]) or "–"]
         for seed, found in gates.items()
@@ -185,7 +222,16 @@ in declared feature spaces; none is FID.
 
 ## Against held-out concepts (validation)
 
-{table(["metric", *models], lines)}
+{metrics_table(rows)}
+
+## Latents or pixels, at equal compute
+
+One seed. The same network on pixels (4x4 patches) has trained for {operations["steps"]:,} steps, which are as many operations
+as those of the autoencoder and of the latent diffusion model together (GFLOP of a step: autoencoder
+{operations["autoencoder"] / 1e9:.2f}, diffusion in latents {operations["latent"] / 1e9:.2f}, in pixels
+{operations["pixel"] / 1e9:.2f}). Intervals are over images; another seed would differ by more.
+
+{metrics_table(spaces)}
 
 ## Copies of training images
 
@@ -195,6 +241,17 @@ in declared feature spaces; none is FID.
 
 ![Real images by class and tone](generator-real.png)
 """
+
+
+def metrics_table(rows: pd.DataFrame) -> str:
+    """Return metrics (lines) by model (columns) against validation images, seeds averaged."""
+    mine = rows[(rows["split"] == "validation") & (rows["group"] == "all") & ~rows["metric"].str.contains(" gap ")]
+    models = list(dict.fromkeys(["real", *mine["model"]]))
+    lines = []
+    for metric in dict.fromkeys(mine["metric"]):
+        part = mine[mine["metric"] == metric].groupby("model")[["value", "low", "high"]].mean()
+        lines.append([metric, *(_shown(part.loc[name]) if name in part.index else "–" for name in models)])
+    return table(["metric", *models], lines)
 
 
 def _shown(row: "pd.Series[float]") -> str:

@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.embedded import profile, real_shards
+from ops.files import read_json, write_json
 from ops.generate.autoencoder import load_autoencoder, train_autoencoder
 from ops.generate.diffusion import train_diffusion
+from ops.generate.model_config import DiffusionConfig
 from ops.generate.shipping import ship
 from ops.runtime import pick_device
 from ops.train.loop import train_classifier
@@ -56,6 +59,67 @@ def study_params(seed: int, share: float = 1.0) -> Params:
     )
 
 
+def pixel_params(params: Params, steps: int) -> Params:
+    """Return `params` without an autoencoder: the same network on pixels, in patches of 4x4 for the latents' 2x2.
+
+    Both networks work on 8x8 patches, so that a step costs nearly the same.
+    """
+    backbone = params.diffusion.backbone.model_copy(update={"patch": 4})
+    return params.model_copy(
+        update={
+            "autoencoder": params.autoencoder.model_copy(update={"space": "pixel", "perceptual_weight": 0.0}),
+            "diffusion": params.diffusion.model_copy(update={"backbone": backbone, "steps": steps}),
+        }
+    )
+
+
+def pixel_steps(params: Params, shards: Path, home: Path) -> int:
+    """Return how many steps in pixels take as many operations as both trainings of `params` together; kept in `home`.
+
+    Counted by torch's FlopCounterMode: convolutions and products of matrices, forward and backward.
+    """
+
+    def count(out: Path, scratch: Path) -> None:
+        judges, device, cache = scorers(params, shards, home), pick_device(), STATE / "cache"
+        latent = trained_generator(params, shards, home)[0]
+        pixels = once(home / "pixels", lambda target, _: train_autoencoder(
+            pixel_params(params, 1).autoencoder, shards, {}, target, target, cache, device, Bar("pixels")))  # fmt: skip
+
+        def autoencoder(steps: int, place: Path) -> None:
+            config = params.autoencoder.model_copy(update={"steps": steps})
+            train_autoencoder(config, shards, judges, place, place, cache, device, Bar("operations"))
+
+        def diffusion(codec: Path, config: DiffusionConfig) -> Callable[[int, Path], None]:
+            def train(steps: int, place: Path) -> None:
+                given = config.model_copy(update={"steps": steps})
+                train_diffusion(given, shards, codec, place, place, cache, device, Bar("operations"))
+
+            return train
+
+        found = {
+            "autoencoder": operations_of_a_step(autoencoder, scratch / "autoencoder"),
+            "latent": operations_of_a_step(diffusion(latent, params.diffusion), scratch / "latent"),
+            "pixel": operations_of_a_step(diffusion(pixels, pixel_params(params, 1).diffusion), scratch / "pixel"),
+        }
+        total = params.autoencoder.steps * found["autoencoder"] + params.diffusion.steps * found["latent"]
+        write_json(out / "steps.json", {**found, "steps": round(total / found["pixel"])})
+
+    return int(read_json(once(home / "operations", count) / "steps.json")["steps"])
+
+
+def operations_of_a_step(train: Callable[[int, Path], None], scratch: Path) -> int:
+    """Return the operations of one step: what a training of two steps, `train(2, folder)`, has more than one of one."""
+    counts = []
+    for steps in (1, 2):
+        folder = scratch / str(steps)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with FlopCounterMode(display=False) as counter:
+            train(steps, folder)
+        counts.append(counter.get_total_flops())
+    return counts[1] - counts[0]
+
+
 def once(folder: Path, make: Callable[[Path, Path], object]) -> Path:
     """Return `folder`, made by `make(out, scratch)` if it is not there; `scratch` survives a kill, `out` does not."""
     if not folder.exists():
@@ -87,6 +151,19 @@ def scorers(params: Params, shards: Path, home: Path = HOME) -> dict[str, Path]:
         )
         for seed in SCORER_SEEDS
     }
+
+
+def pixel_generator(params: Params, shards: Path, home: Path = HOME) -> Path:
+    """Return the diffusion model on pixels that takes as many operations as `params` ask for in latents."""
+    steps = pixel_steps(params, shards, home)
+    config = pixel_params(params, steps).diffusion
+    device, cache = pick_device(), STATE / "cache"
+    return once(
+        home / f"pixel-diffusion-{config.seed}",
+        lambda out, scratch: train_diffusion(
+            config, shards, home / "pixels", out, scratch, cache, device, Bar(f"diffusion in pixels {config.seed}")
+        ),
+    )
 
 
 def trained_generator(params: Params, shards: Path, home: Path = HOME) -> tuple[Path, Path]:

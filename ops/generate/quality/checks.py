@@ -132,17 +132,20 @@ def factors_of(table: pd.DataFrame) -> list[str]:
 
 
 def small_groups(config: QualityConfig, sets: Compared) -> list[str]:
-    """Return a sentence for each source and factor with groups that have too few images for rows of their own."""
+    """Return one sentence for each set of images with groups that have too few images for rows of their own."""
     notes = []
-    for column, factor in (("label", "class"), (sets.column, sets.attribute)):
-        expected = values_of(sets.train.table[column], 1)
-        for pool in sets.everything():
+    for pool in sets.everything():
+        small = []
+        for column, factor in (("label", "class"), (sets.column, sets.attribute)):
+            expected = values_of(sets.train.table[column], 1)
             missing = sorted(set(expected) - set(values_of(pool.table[column], config.min_group)))
             if missing:
-                notes.append(
-                    f"{pool.title} has fewer than {config.min_group} images of {factor} {', '.join(missing)}: "
-                    "these have no rows of their own, and it has no gap where they count"
-                )
+                small.append(f"{factor} {', '.join(missing)}")
+        if small:
+            notes.append(
+                f"{pool.title} has fewer than {config.min_group} images of {' and of '.join(small)}: "
+                "these have no rows of their own, and it has no gap where they count"
+            )
     return notes
 
 
