@@ -32,6 +32,7 @@ from benchmarks.generator_training import (  # noqa: E402
     trained_generator,
 )
 from benchmarks.results import HOLDS, RESULTS, table, write_result  # noqa: E402
+from ops.data.loading import open_images  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402
 from ops.generate.baselines.writing import write_baselines  # noqa: E402
@@ -39,6 +40,7 @@ from ops.generate.prompts import write_prompts  # noqa: E402
 from ops.generate.quality.stage import write_generator_report  # noqa: E402
 from ops.generate.responsibility.stage import write_responsibility_report  # noqa: E402
 from ops.generate.samples import sample_prompts  # noqa: E402
+from ops.generate.shipping import write_record  # noqa: E402
 from ops.generate.start import ship_generator  # noqa: E402
 from ops.runtime import configure_torch, pick_device  # noqa: E402
 from pipelines.params import Params  # noqa: E402
@@ -271,8 +273,11 @@ def ship_weights(folder: Path) -> None:
     params = study_params(0)
     _, diffusion = trained_generator(params, shards_of(params))
     shutil.copytree(HOME / "shipped-0" / "autoencoder", folder / "autoencoder", dirs_exist_ok=True)
+    images = open_images(shards_of(params), "train", STATE / "cache")
+    origin = f"trained by `{COMMAND}`, seed 0"
+    write_record(folder / "autoencoder", images, f"{params.autoencoder.steps} steps, {origin}")
     steps = f"{params.autoencoder.steps} steps of the autoencoder and {params.diffusion.steps} of the diffusion model"
-    ship_generator(diffusion, folder / "diffusion", f"trained by `{COMMAND}`: {steps}, seed 0")
+    ship_generator(diffusion, folder / "diffusion", f"{steps}, {origin}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from ops.generate.config import AutoencoderConfig
 from ops.generate.normalisation import latent_statistics, normalise_latents
 from ops.generate.perceptual import load_judges
 from ops.generate.reconstruction import draw_reconstructions, reconstruction_quality, spread
+from ops.generate.shipping import shipped_record, split_hash
 from ops.models.base import Classifier
 from ops.progress import Monitor
 from ops.runtime import derive_seed
@@ -26,6 +27,7 @@ __all__ = ["LOCAL", "build_autoencoder", "load_autoencoder", "train_autoencoder"
 
 FREE = {"sample_size", "scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast"}
 """Entries of an autoencoder's configuration that do not change what its weights mean."""
+SCRATCH = "trained from scratch"
 NORMAL = 0.1
 """Latents whose channels are this near to mean 0 and deviation 1 stay as they are, and so do given weights then."""
 
@@ -46,19 +48,22 @@ def train_autoencoder(
     In latent space that is a diffusers folder `model`, whose latents have mean 0 and variance 1 in each channel; in pixel
     space it is a record of the channels' mean and deviation. `judges` are folders of classifiers by name, in whose eyes
     reconstructions shall look like their originals. `start` is a folder with a trained autoencoder: then training takes
-    `config.finetune_steps` steps from its weights; none leaves them as they are, if the latents are normal already.
+    `config.finetune_steps` steps from its weights; none leaves them as they are, if the latents are normal already. One
+    that was shipped with its record is used only where it learnt exactly our training images; where it did not, training
+    begins from scratch, and says so.
 
     Raises AmalgamError for given weights of another architecture, for images whose sides cannot be halved often enough,
     for a perceptual term without a judge, and for a loss that is no number.
     """
     images = open_images(shards, "train", cache)
     eyes = load_judges(judges, device)
-    steps = 0
+    steps, lineage = 0, SCRATCH
     if config.space == "pixel":
         save_pixel_codec(out, images.images.shape[1], *channel_statistics(images))
         if start is not None:
             monitor.note("pixel space has no weights: those that were given are not used")
     else:
+        start, lineage = _begin(images, start, monitor)
         model = _initial(config, images.images.shape[1], start).to(device).to(memory_format=torch.channels_last)
         steps = config.steps if start is None else config.finetune_steps
         _train(config, model, images, eyes, steps, scratch, device, monitor)
@@ -69,8 +74,20 @@ def train_autoencoder(
     picture = out / "pictures" / "reconstructions.png"
     draw_reconstructions(codec, validation, device, picture, f"validation images through {config.space} space")
     write_json(out / "metrics.json", quality.figures)
-    figures = {**quality.figures, "numbers in a latent": int(np.prod(codec.latent)), "steps": steps}
+    figures: dict[str, int | float | str] = {**quality.figures, "numbers in a latent": int(np.prod(codec.latent))}
+    figures |= {"steps": steps, "lineage": lineage}
     return Summary(figures, {f"reconstructions by {attribute}": quality.groups})
+
+
+def _begin(images: ImageSet, start: Path | None, monitor: Monitor) -> tuple[Path | None, str]:
+    """Return where training starts, None for scratch, and the lineage for people."""
+    record = shipped_record(start) if start else None
+    if start is None or record is None:
+        return start, SCRATCH if start is None else f"weights in {start.name}"
+    if record["training split"] != split_hash(images):
+        monitor.note("the shipped autoencoder is not used: it learnt from other images")
+        return None, SCRATCH
+    return start, str(record["lineage"])
 
 
 def build_autoencoder(config: AutoencoderConfig, image_size: int) -> AutoencoderKL:

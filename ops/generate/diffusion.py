@@ -20,7 +20,8 @@ from ops.generate.generator import Generator
 from ops.generate.model_config import DiffusionConfig, DiTConfig
 from ops.generate.objectives import column, mix, objective_of
 from ops.generate.pipeline import MODEL, PromptPipeline
-from ops.generate.start import fitting_start, split_hash
+from ops.generate.shipping import split_hash
+from ops.generate.start import fitting_start
 from ops.generate.text import TextTokens, encode_captions
 from ops.generate.training import check_finite, draw_batch
 from ops.pace import Pace

@@ -1,12 +1,35 @@
-"""Trained networks to hand out: diffusers folders in half precision, half the bytes."""
+"""Trained networks to hand out: diffusers folders in half precision, half the bytes, and of which images they learnt."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 
+from ops.data.loading import ImageSet
 from ops.errors import AmalgamError
+from ops.files import read_json, write_json
 from ops.generate.codec import LOCAL
+
+RECORD = "shipped.json"
+"""Beside `model/` of a shipped autoencoder: the hash of the training split and the lineage."""
+
+
+def split_hash(images: ImageSet) -> str:
+    """Return the SHA-256 of a split: its images, what each is told, and how often each is drawn."""
+    table = images.table
+    rows = zip(
+        table["sha256"],
+        table["label"],
+        table["domain"],
+        (sorted(each.items()) for each in table["attributes"]),
+        table["caption"],
+        (round(float(weight), 6) for weight in table["weight"]),
+        strict=True,
+    )
+    return hashlib.sha256("\n".join(sorted(json.dumps(row) for row in rows)).encode()).hexdigest()
 
 
 def ship(model: ModelMixin, folder: Path) -> None:
@@ -35,3 +58,13 @@ def receive(kind: type[ModelMixin], folder: Path) -> ModelMixin:
         raise AmalgamError(
             f"no {kind.__name__} in {folder.name}: {error}", "fetch the shipped weights: dvc pull"
         ) from None
+
+
+def write_record(folder: Path, images: ImageSet, lineage: str) -> None:
+    """Write beside the network in `folder` which training images it learnt, and where it comes from, for people."""
+    write_json(folder / RECORD, {"training split": split_hash(images), "lineage": lineage})
+
+
+def shipped_record(folder: Path) -> dict[str, Any] | None:
+    """Return what `write_record` wrote; None for weights that come from elsewhere and are used whatever they learnt."""
+    return read_json(folder / RECORD) if (folder / RECORD).exists() else None

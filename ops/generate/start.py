@@ -5,8 +5,6 @@ artefact that it was made from. It is used only where it learnt from exactly our
 are told, in exactly our latents: anything else would be a generator of other data under our name.
 """
 
-import hashlib
-import json
 from pathlib import Path
 
 import torch
@@ -17,24 +15,10 @@ from ops.data.loading import ImageSet
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
 from ops.generate.pipeline import load_generator
+from ops.generate.shipping import split_hash
 
 RECORD, WEIGHTS = "generator.json", "weights.safetensors"
 REMEDY = "dvc pull data.dvc brings it back; or set diffusion.start to null"
-
-
-def split_hash(images: ImageSet) -> str:
-    """Return the SHA-256 of a split: its images, what each is told, and how often each is drawn."""
-    table = images.table
-    rows = zip(
-        table["sha256"],
-        table["label"],
-        table["domain"],
-        (sorted(each.items()) for each in table["attributes"]),
-        table["caption"],
-        (round(float(weight), 6) for weight in table["weight"]),
-        strict=True,
-    )
-    return hashlib.sha256("\n".join(sorted(json.dumps(row) for row in rows)).encode()).hexdigest()
 
 
 def ship_generator(diffusion: Path, folder: Path, lineage: str) -> None:

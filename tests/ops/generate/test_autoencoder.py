@@ -11,7 +11,7 @@ from ops.generate.autoencoder import build_autoencoder, train_autoencoder
 from ops.generate.autoencoder_training import reconstruction_error
 from ops.generate.codec import load_autoencoder, load_codec
 from ops.generate.config import AdversarialConfig, AutoencoderConfig
-from ops.generate.shipping import receive, ship
+from ops.generate.shipping import receive, ship, write_record
 from ops.generate.training import check_finite
 from ops.models.build import build_classifier
 from ops.models.card import ModelCard
@@ -145,6 +145,21 @@ def test_given_weights_are_taken_as_they_are_or_trained_on(train):
     assert read_json(tuned / "metrics.json")["validation PSNR (dB)"] > before + 0.5
     text = (tuned / "model" / "config.json").read_text() + (taken / "model" / "config.json").read_text()
     assert str(first.parent) not in text
+
+
+def test_shipped_weights_are_used_only_where_they_learnt_the_same_images(train, shards, tmp_path, recorder):
+    first = train(changed(steps=40), "first")
+    shipped = tmp_path / "shipped"
+    ship(load_autoencoder(first, CPU), shipped / "model")
+    images = open_images(shards, "train", tmp_path)
+    write_record(shipped, images, "40 steps of a test")
+    taken = train(CONFIG, "taken", start=shipped, monitor=recorder)
+    assert load_codec(taken, CPU).identity == load_codec(shipped, CPU).identity
+    assert recorder.notes == []
+    write_record(shipped, images.subset(np.arange(90)), "of fewer images")
+    scratch = train(CONFIG, "scratch", start=shipped, monitor=recorder)
+    assert recorder.notes == ["the shipped autoencoder is not used: it learnt from other images"]
+    assert load_codec(scratch, CPU).identity == load_codec(train(CONFIG, "plain"), CPU).identity
 
 
 def test_given_weights_with_other_latents_are_normalised_without_a_step(train, shards, tmp_path):

@@ -17,7 +17,8 @@ from ops.generate.diffusion import train_diffusion
 from ops.generate.launch import DiffusionJob, train_diffusion_in
 from ops.generate.model_config import DDPMConfig, DiffusionConfig, DiTConfig, EDMConfig, UNetConfig
 from ops.generate.pipeline import PromptPipeline, load_generator
-from ops.generate.start import ship_generator, split_hash
+from ops.generate.shipping import split_hash
+from ops.generate.start import ship_generator
 from ops.progress import Silent
 
 CPU = torch.device("cpu")
