@@ -13,6 +13,7 @@ IMAGES = "Images from elsewhere"
 GENERATOR = "A trained generator to start from"
 ENCODER = "A text or vision encoder"
 VOTES = "Votes of people on generated images"
+TARGETS = "Tables of who should be shown how often"
 
 
 def brought_folders(uses: Iterable[tuple[str, str]], dataset: str) -> list[dg.AssetSpec]:

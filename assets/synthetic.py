@@ -1,29 +1,60 @@
 """Group `synthetic`: images made to a fairness-conditioned plan, and those of them to learn from."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from assets.generation import UPSAMPLER
-from assets.judging import JUDGED, sources_of
+from assets.judging import JUDGED, keys_of, sources_of
 from assets.steps import Steps, op
 
 
-@dg.asset(group_name="synthetic", deps=["real_shards"], kinds={"parquet"}, metadata=op("ops.sample.plan"))
-def sampling_plan(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
-    """One row per image to make: labels as in the training split, attributes uniform."""
-    from ops.sample.config import SamplingPlanConfig
-    from ops.sample.plan import plan_samples
+def sampling_plan_asset(scorers: Sequence[str], folders: Sequence[str], *, gated: bool) -> dg.AssetsDefinition:
+    """Return the asset `sampling_plan`, for which recipes of `classifier` are asked and `folders` in `data/` hold targets.
 
-    with steps.begin(context) as step:
-        summary = plan_samples(step.config(SamplingPlanConfig), step.parent("real_shards"), step.out, step)
-        return step.finish(summary)
-
-
-def synthetic_shards_asset(*, cascade: bool) -> dg.AssetsDefinition:
-    """Return the asset `synthetic_shards`, which waits for the upsampler of a cascade."""
+    With a gate it waits for what the generator answers to the evaluation prompts.
+    """
+    judges = [dg.AssetKey(["classifier", name]) for name in scorers]
 
     @dg.asset(
         group_name="synthetic",
-        deps=["sampling_plan", "diffusion", *([UPSAMPLER] if cascade else [])],
+        deps=[
+            *map(dg.AssetKey, ("real_shards", "diffusion", *(["generator_samples"] if gated else []))),
+            *judges,
+            *keys_of(folders),
+        ],
+        kinds={"parquet"},
+        metadata=op("ops.sample.stage"),
+    )
+    def sampling_plan(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
+        """How many images of each cell of class, domain and attributes to make, and a row for each of them."""
+        from ops.sample.config import SamplingPlanConfig
+        from ops.sample.stage import write_plan
+
+        with steps.begin(context) as step:
+            summary = write_plan(
+                step.config(SamplingPlanConfig),
+                step.parent("real_shards"),
+                step.parent("diffusion"),
+                step.parent("generator_samples") / "diffusion" if gated else None,
+                {name: step.parents(f"classifier/{name}/") for name in scorers},
+                {folder: step.parent(folder) for folder in folders},
+                step.out,
+                step.cache,
+                step.device,
+                step,
+            )
+            return step.finish(summary)
+
+    return sampling_plan
+
+
+def synthetic_shards_asset(*, cascade: bool, gated: bool) -> dg.AssetsDefinition:
+    """Return the asset `synthetic_shards`, which waits for the upsampler of a cascade; a gate may repeat real images."""
+
+    @dg.asset(
+        group_name="synthetic",
+        deps=["sampling_plan", "diffusion", *([UPSAMPLER] if cascade else []), *(["real_shards"] if gated else [])],
         kinds={"pytorch", "webdataset"},
         metadata=op("ops.generate.synthesis"),
     )
@@ -42,6 +73,7 @@ def synthetic_shards_asset(*, cascade: bool) -> dg.AssetsDefinition:
                 step.device,
                 step,
                 step.parent(UPSAMPLER) if cascade else None,
+                step.parent("real_shards") if gated else None,
             )
             return step.finish(summary)
 

@@ -20,7 +20,8 @@ from ops.generate.diffusion import train_diffusion
 from ops.generate.synthesis import generate_shards
 from ops.runtime import pick_device
 from ops.sample.filtering import filter_synthetic
-from ops.sample.plan import PLAN_SCHEMA, plan_samples
+from ops.sample.plan import plan_samples
+from ops.sample.schema import ROW_SCHEMA
 from ops.train.loop import train_classifier
 from pipelines.params import Params
 from pipelines.project import ROOT, STATE
@@ -102,7 +103,7 @@ def planned(params: Params, shards: Path, kind: str, multiple: float, out: Path)
             {**row, "caption": "", "domain": None, "attributes": []}
             for row in table.to_pylist(maps_as_pydicts="strict")
         ]
-        pq.write_table(pa.Table.from_pylist(rows, PLAN_SCHEMA), out / "plan.parquet", compression="zstd")
+        pq.write_table(pa.Table.from_pylist(rows, ROW_SCHEMA), out / "plan.parquet", compression="zstd")
         dataset = read_json(out / "dataset.json")
         write_json(out / "dataset.json", {**dataset, "groups": "label", "attributes": {}})
 

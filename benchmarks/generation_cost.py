@@ -32,7 +32,7 @@ from ops.generate.synthesis import generate_shards
 from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.progress import Silent
 from ops.runtime import configure_torch
-from ops.sample.plan import PLAN_SCHEMA
+from ops.sample.schema import ROW_SCHEMA
 
 MILLION = 1_000_000
 TINY = DiffusionConfig(backbone=UNetConfig(channels=[8, 16], head_width=8), context=8, max_tokens=4)
@@ -117,11 +117,11 @@ def written(shards: Path, diffusion: Path, config: SyntheticShardsConfig, count:
 def write_plan(shards: Path, plan: Path, count: int) -> None:
     """Write a plan of `count` rows after some training images, over and over, a thousand rows in memory at a time."""
     table = read_manifest(shards)
-    named = [name for name in PLAN_SCHEMA.names if name != "index"]
+    named = [name for name in ROW_SCHEMA.names if name != "index"]
     models = table[table["split"] == "train"].iloc[:MODELS][named].to_dict("records")
-    with pq.ParquetWriter(plan / "plan.parquet", PLAN_SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(plan / "plan.parquet", ROW_SCHEMA, compression="zstd") as writer:
         for start in range(0, count, 1000):
             rows = [{**models[i % len(models)], "index": i} for i in range(start, min(start + 1000, count))]
             rows = [{**row, "attributes": sorted(row["attributes"].items())} for row in rows]
-            writer.write_table(pa.Table.from_pylist(rows, PLAN_SCHEMA))
+            writer.write_table(pa.Table.from_pylist(rows, ROW_SCHEMA))
     write_json(plan / "dataset.json", read_json(shards / "dataset.json"))

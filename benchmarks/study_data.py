@@ -33,7 +33,7 @@ from ops.data.loading import open_images
 from ops.errors import AmalgamError
 from ops.files import read_json, write_json
 from ops.runtime import derive_seed
-from ops.sample.plan import allocate
+from ops.sample.strategies import allocate
 from pipelines.project import STATE
 
 HOME = STATE / "studies" / "data"

@@ -19,7 +19,7 @@ from ops.data.shards import Sample, finish_shard_folder, write_shard
 from ops.errors import AmalgamError
 from ops.files import read_json, replace_folder, write_json
 from ops.runtime import derive_seed
-from ops.sample.plan import allocate
+from ops.sample.strategies import allocate
 
 SHARD_SIZE = 1000
 

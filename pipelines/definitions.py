@@ -43,7 +43,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     ]
     mixed_in = sorted({recipe.mix.source for recipe in recipes if recipe.uses_synthetic})
     soup = soups.soup_asset(params.soup.ingredients, seeds)
-    scorer, published = params.filtered_synthetic.scorer, params.corruptions.published
+    scorer, published, plan = params.filtered_synthetic.scorer, params.corruptions.published, params.sampling_plan
     cascade = params.upsampler is not None
     learnt = generation.SMALL if cascade else "real_shards"
     baselines: list[str] = list(params.baseline_samples.kinds)
@@ -61,6 +61,7 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *((folder, raw.ENCODER) for folder in params.generator_report.encoders.values()),
         *((folder, raw.MODEL) for folder in [params.responsibility.safety.unsafe_model] if folder),
         *((folder, raw.VOTES) for folder in [params.preference.votes] if folder),
+        *((folder, raw.TARGETS) for folder in plan.folders),
     ]
     measured = [
         evaluation.robustness_asset(models),
@@ -81,8 +82,8 @@ def lineage_assets(params: Params) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         generation.evaluation_prompts,
         generation.baseline_samples,
         generation.generator_samples_asset(cascade=cascade),
-        synthetic.sampling_plan,
-        synthetic.synthetic_shards_asset(cascade=cascade),
+        synthetic.sampling_plan_asset(plan.scorers, plan.folders, gated=plan.gate is not None),
+        synthetic.synthetic_shards_asset(cascade=cascade, gated=plan.gate is not None),
         synthetic.filtered_synthetic_asset(scorer),
         synthetic.synthetic_report_asset(scorer, baselines),
         judging.generator_report_asset(scorer, baselines, params.generator_report.encoders),

@@ -231,12 +231,21 @@ def _check_scorer(params: Params, name: str) -> None:
         raise AmalgamError(f"{where}, no recipe of `classifier`", remedy)
     if recipes[scorer].loss != "clean":
         raise AmalgamError(f"{where}, whose loss is {recipes[scorer].loss} and not clean", remedy)
-    for key in reversed(lineage_of(recipes, scorer)):
+    _check_real_only(recipes, scorer, where, "what filters synthetic images", remedy)
+    for judge in params.sampling_plan.scorers:
+        where = f"{name}: sampling_plan asks the classifier {judge!r}"
+        if judge not in recipes:
+            raise AmalgamError(f"{where}, no recipe of `classifier`", f"use one of: {', '.join(recipes)}")
+        _check_real_only(recipes, judge, where, "what plans synthetic images", remedy)
+
+
+def _check_real_only(recipes: dict[str, Recipe], recipe: str, where: str, use: str, remedy: str) -> None:
+    """Raise AmalgamError if a recipe, or one that it needs, learns from synthetic images."""
+    for key in reversed(lineage_of(recipes, recipe)):
         if recipes[key].uses_synthetic:
-            way = "which" if key == scorer else f"which needs {key!r}, and that"
+            way = "which" if key == recipe else f"which needs {key!r}, and that"
             raise AmalgamError(
-                f"{where}, {way} learns from {recipes[key].mix.source}: what filters synthetic images must not learn "
-                "from them",
+                f"{where}, {way} learns from {recipes[key].mix.source}: {use} must not learn from them",
                 f"set classifier.recipes.{key}.mix.real_fraction to 1, or {remedy}",
             )
 

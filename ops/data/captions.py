@@ -32,6 +32,13 @@ def caption_of(
 ) -> str:
     """Return a caption; `seed` chooses the phrasing."""
     template = TEMPLATES[derive_seed("caption", *seed) % len(TEMPLATES)]
+    return phrase(template, name, label, domain, attributes, dataset)
+
+
+def phrase(
+    template: str, name: str, label: str, domain: str, attributes: Mapping[str, str], dataset: Mapping[str, Any]
+) -> str:
+    """Return the caption in one of `TEMPLATES`."""
     return template.format(subject=subject_of(name, attributes, dataset), domain=domain.replace("_", " "), label=label)
 
 

@@ -20,7 +20,7 @@ from ops.files import read_json, replacing, write_json
 from ops.generate.prompts_config import EvaluationPromptsConfig
 from ops.progress import Monitor
 from ops.runtime import derive_seed
-from ops.sample.plan import PLAN_SCHEMA
+from ops.sample.schema import ROW_SCHEMA
 from ops.summary import Summary
 
 PLAN, NEUTRAL = "plan.parquet", "neutral.parquet"
@@ -43,7 +43,7 @@ def write_prompts(config: EvaluationPromptsConfig, shards: Path, out: Path, moni
     neutral = neutral_rows(config, table, dataset)
     for name, plan in ((PLAN, rows), (NEUTRAL, neutral)):
         with replacing(out / name) as temporary:
-            pq.write_table(pa.Table.from_pylist(plan, PLAN_SCHEMA), temporary, compression="zstd")
+            pq.write_table(pa.Table.from_pylist(plan, ROW_SCHEMA), temporary, compression="zstd")
     write_json(out / "dataset.json", dataset)
     monitor.note(f"{len(rows)} prompts as in the training split, {len(neutral)} neutral ones")
     shown = [

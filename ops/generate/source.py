@@ -8,7 +8,7 @@ import numpy as np
 from ops.progress import Monitor
 
 Row = Mapping[str, Any]
-"""A row of a plan: index, label, domain, attributes (a mapping), name, concept, caption."""
+"""A row of a plan: index, label, domain, attributes (a mapping), name, concept, caption (`ops.sample.schema`)."""
 
 
 class Source(Protocol):

@@ -12,6 +12,7 @@ import torch
 from ops.files import read_json
 from ops.generate.cascade import open_cascade
 from ops.generate.generator import Generator
+from ops.generate.oversampling import is_copy
 from ops.generate.pipeline import load_generator
 from ops.generate.sampler_config import SamplerConfig
 from ops.generate.sampling import sample_rows
@@ -32,18 +33,23 @@ def generate_shards(
     device: torch.device,
     monitor: Monitor,
     upsampler: Path | None = None,
+    real: Path | None = None,
 ) -> Summary:
     """Sample every row of the plan into a shard folder (split `train`, source `synthetic`).
 
     The noise of an image follows from (seed, its number in the plan); see `write_synthetic`. Memory does not grow with
-    the number of images, only with that of distinct captions. `upsampler` is the second stage of a cascade.
+    the number of images, only with that of distinct captions. `upsampler` is the second stage of a cascade; `real` are the
+    shards that the plan was made from, which are needed where it repeats training images (`sampling_plan.gate`).
     """
     rows = pq.read_table(plan / "plan.parquet").to_pylist(maps_as_pydicts="strict")
-    source = open_source(config, diffusion, upsampler, [row["caption"] for row in rows], scratch, device, monitor)
-    write_synthetic(source, rows, read_json(plan / "dataset.json"), out, scratch, config.shard_size, monitor)
+    captions = [row["caption"] for row in rows if not is_copy(row)]
+    source = open_source(config, diffusion, upsampler, captions, scratch, device, monitor)
+    dataset = read_json(plan / "dataset.json")
+    write_synthetic(source, rows, dataset, out, scratch, config.shard_size, monitor, real)
     lineage = read_json(diffusion / "generator.json")["lineage"]
+    figures = {"images": len(rows), "training images repeated": len(rows) - len(captions)}
     sampler = f"{config.solver} {config.steps}"
-    return Summary({"images": len(rows), "sampler": sampler, "guidance": str(config.guidance), "generator": lineage})
+    return Summary({**figures, "sampler": sampler, "guidance": str(config.guidance), "generator": lineage})
 
 
 def open_source(

@@ -23,10 +23,8 @@ from ops.generate.responsibility.copies import Nearest, Sample, find_nearest, pi
 from ops.generate.responsibility.neighbours import nearest
 from ops.progress import Monitor
 from ops.sample.config import CopiesConfig
+from ops.sample.schema import OVERSAMPLED
 from ops.sample.scoring import shard_images
-
-OVERSAMPLED = "oversampled"
-"""The source of training images that a plan repeats where the generator fails."""
 
 
 @dataclass(frozen=True)

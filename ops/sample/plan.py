@@ -1,4 +1,8 @@
-"""Fairness-conditioned sampling plans (Ktena et al. 2024): labels as in the training data, attributes uniform."""
+"""Sampling plans: how many synthetic images of each cell of class, domain and attributes, and a row for each of them.
+
+The default is the fairness-conditioned plan of Ktena et al. (2024): y ~ p_train(y), and a ~ uniform whatever y is, so that the
+correlation and the imbalance of the training data are not in the plan.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,118 +13,168 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ops.data.captions import caption_of
-from ops.data.manifest import read_manifest
-from ops.data.pictures import bars
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
 from ops.progress import Monitor
-from ops.runtime import derive_seed
+from ops.sample.cells import JointTable, column_of, count_cells, grid_of
 from ops.sample.config import SamplingPlanConfig
-from ops.summary import Summary
+from ops.sample.gate import Gate
+from ops.sample.plan_pictures import draw_plan
+from ops.sample.rows import write_rows
+from ops.sample.schema import EXTRAPOLATED, GENERATE, NONE, OVERSAMPLE, SEEN
+from ops.sample.strategies import CellErrors, allocate, check_known, factors_of, rest_of, target_shares
+from ops.summary import Figure, Summary
 
-PLAN_SCHEMA = pa.schema(
-    [
-        ("index", pa.int64()),
-        ("label", pa.string()),
-        ("domain", pa.string()),
-        ("attributes", pa.map_(pa.string(), pa.string())),
-        ("name", pa.string()),
-        ("concept", pa.string()),
-        ("caption", pa.string()),
-    ]
-)
+JUDGED = [f"{share}{end}" for share in ("fidelity", "coverage") for end in ("", "_low", "_high", "_real", "_of")]
+SHOWN = 60
+"""Most cells that the summary lists."""
 
 
-def plan_samples(config: SamplingPlanConfig, shards: Path, out: Path, monitor: Monitor) -> Summary:
-    """Write one row for each image to make.
+def plan_samples(
+    config: SamplingPlanConfig,
+    shards: Path,
+    out: Path,
+    monitor: Monitor,
+    *,
+    known: Mapping[str, Sequence[str]] | None = None,
+    errors: CellErrors | None = None,
+    gate: Gate | None = None,
+    folders: Mapping[str, Path] | None = None,
+) -> Summary:
+    """Write `plan.parquet`, one row for each image to make, and `cells.parquet`, one for each cell.
 
-    y ~ p_train(y) (or uniform), a ~ uniform (or p_train(a)), y and a independent: the correlation and the imbalance of
-    the training data are not in the plan. Name, domain and the other attributes are those of a training image of class
-    y, drawn by weight, so that nothing of another split is asked for.
+    Cells that training never showed, though each of their values, are composed (`kind` is extrapolated). A cell that fails
+    the gate has its training images repeated instead (`method` is oversample, `copy_of` their ids); if it has none, it is left
+    out, and the other cells of its class get its share. The manifest is read twice, in batches: memory depends on the number
+    of cells, not on that of images.
+
+    Args:
+        config: how many images, and of which cells.
+        shards: the real images; only their training split is looked at.
+        out: an empty folder.
+        monitor: hears of progress.
+        known: what the generator was conditioned on, by name (`ops.sample.evidence.known_vocabularies`); None: all.
+        errors: of a classifier, for error_driven (`ops.sample.evidence.cell_errors`).
+        gate: which cells the generator is trusted with (`ops.sample.evidence.judge_generator`); None: all.
+        folders: where the folders of target tables are, by their name below data/.
+
+    Raises AmalgamError for unusable manifests (see `count_cells`), for target tables that cannot be met (`fit_target`), for
+    values that the generator does not know, and for a plan without any cell.
     """
-    table = read_manifest(shards)
-    table = table[table["split"] == "train"].reset_index(drop=True)
     dataset = read_json(shards / "dataset.json")
-    values = dataset["attributes"].get(config.attribute)
-    if not values:
-        known = ", ".join(dataset["attributes"])
-        raise AmalgamError(
-            f"the dataset has no attribute {config.attribute!r}", f"sampling_plan.attribute: one of {known}"
-        )
-    count = round(config.multiple * len(table))
-    labels = _shares(table["label"], dataset["classes"], config.label)
-    attributes = _shares(table[f"attribute:{config.attribute}"], values, config.values)
-    counts = allocate(np.outer(labels, attributes).ravel(), count).reshape(len(labels), len(attributes))
-    rows = [
-        row
-        for i, label in enumerate(dataset["classes"])
-        for j, value in enumerate(values)
-        for row in _cell(config, table[table["label"] == label], label, value, int(counts[i, j]), dataset)
-    ]
-    order = np.random.default_rng(derive_seed(config.seed, "order")).permutation(len(rows))
-    rows = [{"index": number, **rows[place]} for number, place in enumerate(order)]
-    with replacing(out / "plan.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, PLAN_SCHEMA), temporary, compression="zstd")
+    grid = grid_of(factors_of(config.strategy, folders or {}), dataset)
+    for given in (errors, gate):
+        if given is not None and given.grid != grid:
+            raise ValueError(f"cells of {', '.join(given.grid.factors)} instead of {', '.join(grid.factors)}")
+    table = count_cells(shards / "manifest.parquet", dataset, grid, monitor)
+    shares = target_shares(config.strategy, table, folders or {}, errors)
+    if known is not None:
+        check_known(table, shares, known)
+    count = round(config.multiple * int(table.images.sum()))
+    cells = plan_cells(table, shares, count, gate)
+    write_rows(cells, table, rest_of(config.strategy), shards, dataset, out / "plan.parquet", config.seed, monitor)
+    with replacing(out / "cells.parquet") as temporary:
+        table_of_cells = pa.Table.from_pandas(cells, preserve_index=False).replace_schema_metadata()
+        pq.write_table(table_of_cells, temporary, compression="zstd")
     write_json(out / "dataset.json", dataset)
-    names = [dataset.get("attribute_names", {}).get(config.attribute, {}).get(v, v) for v in values]
-    real = table[f"attribute:{config.attribute}"].value_counts().reindex(values, fill_value=0)
-    planned = {"training split": real.tolist(), "plan": counts.sum(axis=0).tolist()}
-    bars(planned, names, out / "pictures" / "plan.png", f"images by {config.attribute}", "images")
-    lines: list[dict[str, Any]] = [
-        {"label": label, **{str(v): int(n) for v, n in zip(names, counts[i], strict=True)}}
-        for i, label in enumerate(dataset["classes"])
-    ]
+    draw_plan(cells, grid, dataset, out / "pictures" / "plan.png")
     monitor.note(f"{count} images planned")
-    return Summary({"planned": count, "multiple": config.multiple}, {"plan": lines})
+    failed = int((cells["reason"] != "").sum())
+    if failed:
+        monitor.note(f"{failed} of {len(cells)} cells fail the gate: training images are repeated, or cells left out")
+    return _summary(config, cells, grid.factors, dataset, count)
 
 
-def _shares(column: pd.Series, values: Sequence[str], kind: str) -> np.ndarray:
-    """Return the probability of each of `values`: as in `column`, or uniform over those that occur."""
-    counts = column.value_counts().reindex(values, fill_value=0).to_numpy(np.float64)
-    return counts / counts.sum() if kind == "empirical" else (counts > 0) / (counts > 0).sum()
+def plan_cells(table: JointTable, shares: np.ndarray, count: int, gate: Gate | None) -> pd.DataFrame:
+    """Return the cells that have training images or a share, one a row, in the order of the grid.
 
+    Columns: place (in the grid), label and the other factors (`attribute:<name>`), real (training images), weight (of these),
+    target (share), planned (images, which add up to `count`), kind, method, what the gate measured (NaN without one), and
+    reason.
 
-def allocate(shares: np.ndarray, count: int) -> np.ndarray:
-    """Return whole numbers (K,) that add up to `count`, each within 1 of shares * count (largest remainders).
-
-    `shares` (K,) are non-negative and add up to 1.
+    Raises AmalgamError if no cell is left.
     """
-    exact = shares * count
-    whole = np.floor(exact).astype(np.int64)
-    rest = count - int(whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:rest]] += 1
-    return whole
+    grid, real = table.grid, table.images.ravel()
+    places = np.flatnonzero((real > 0) | (shares.ravel() > 0))
+    judged = (gate.table if gate else _unjudged(real.size)).iloc[places].reset_index(drop=True)
+    wanted, failed = shares.ravel()[places] > 0, (judged["reason"] != "").to_numpy()
+    refused = wanted & failed & (real[places] == 0)
+    codes = np.unravel_index(places, grid.shape)
+    given = _redistributed(shares.ravel()[places], refused, codes[0])
+    cells = pd.DataFrame(
+        {column_of(f): np.array(v)[c] for f, v, c in zip(grid.factors, grid.values, codes, strict=True)}
+    )
+    cells.insert(0, "place", places)
+    cells["real"], cells["weight"] = real[places], table.weights.ravel()[places]
+    cells["target"] = given
+    cells["planned"] = allocate(given, count)
+    cells["kind"] = np.where(real[places] > 0, SEEN, EXTRAPOLATED)
+    cells["method"] = np.where(given == 0, NONE, np.where(failed, OVERSAMPLE, GENERATE))
+    cells[JUDGED] = judged[JUDGED]
+    cells["reason"] = np.where(
+        refused,
+        judged["reason"] + "; no training image to repeat: its share goes to other cells",
+        np.where(wanted & failed, judged["reason"] + "; training images are repeated", ""),
+    )
+    return cells
 
 
-def _cell(
-    config: SamplingPlanConfig, table: pd.DataFrame, label: str, value: str, count: int, dataset: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Return `count` rows of one class and attribute value, modelled on training images of that class.
+def _unjudged(count: int) -> pd.DataFrame:
+    """Return the table of a gate that measures nothing."""
+    return pd.DataFrame({**{n: "" if n.endswith("_of") else np.nan for n in JUDGED}, "reason": ""}, index=range(count))
 
-    Systematic sampling: equally spaced points on the cumulated weights, so that each image is used as often as its
-    weight says, give or take one.
+
+def _redistributed(shares: np.ndarray, refused: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return `shares` (C,) without those of `refused` (C,) cells, which the others of their class get in proportion.
+
+    Where a class has no others, all other cells get them. Raises AmalgamError if there are none.
     """
-    if not count:
-        return []
-    seed = derive_seed(config.seed, label, value)
-    rng = np.random.default_rng(seed)
-    table = table.iloc[rng.permutation(len(table))]
-    edges = np.cumsum(table["weight"].to_numpy(np.float64))
-    points = (np.arange(count) + rng.random()) / count * edges[-1]
-    rows = []
-    for number, place in enumerate(np.searchsorted(edges, points).clip(max=len(table) - 1)):
-        model = table.iloc[place]
-        attributes = {**model["attributes"], config.attribute: value}
-        caption = caption_of(model["name"], label, model["domain"], attributes, dataset, seed, number)
-        rows.append(
-            {
-                "label": label,
-                "domain": model["domain"],
-                "attributes": sorted(attributes.items()),
-                "name": model["name"],
-                "concept": model["concept"],
-                "caption": caption,
-            }
+    left = np.where(refused, 0.0, shares)
+    if not left.any():
+        raise AmalgamError(
+            "the generator fails in every cell of the plan, and no training image can be repeated",
+            "train the generator longer, or lower the thresholds of sampling_plan.gate",
         )
-    return rows
+    before, after = (np.bincount(classes, weights=each) for each in (shares, left))
+    scale = np.divide(before, after, out=np.zeros(len(before)), where=after > 0)
+    kept = left * scale[classes]
+    return kept / kept.sum()
+
+
+def _summary(
+    config: SamplingPlanConfig, cells: pd.DataFrame, factors: Sequence[str], dataset: Mapping[str, Any], count: int
+) -> Summary:
+    """Return counts, the plan by class and by value of the first other factor, and its cells."""
+    by = factors[1] if len(factors) > 1 else factors[0]
+    names = dataset.get("attribute_names", {}).get(by, {})
+    planned = cells.pivot_table("planned", "label", column_of(by), "sum", fill_value=0) if by != "label" else None
+    lines: list[dict[str, Figure]] = []
+    for label in dataset["classes"]:
+        mine = cells[cells["label"] == label]
+        if not mine.empty:
+            parts = {} if planned is None else {str(names.get(v, v)): int(n) for v, n in planned.loc[label].items()}
+            lines.append(
+                {
+                    "label": label,
+                    "training images": int(mine["real"].sum()),
+                    **parts,
+                    "planned": int(mine["planned"].sum()),
+                }
+            )
+    figures: dict[str, Figure] = {"planned": count, "multiple": config.multiple, "strategy": config.strategy.kind}
+    for name, chosen in (
+        ("in cells never seen", cells["kind"] == EXTRAPOLATED),
+        ("training images repeated", cells["method"] == OVERSAMPLE),
+    ):
+        figures[name] = int(cells.loc[chosen, "planned"].sum())
+    shown = cells[cells["planned"] > 0].sort_values(["planned", "place"], ascending=[False, True]).head(SHOWN)
+    titles = {column_of(factor): factor for factor in factors}
+    columns = [*titles, "real", "planned", "kind", "method"]
+    tables: dict[str, Sequence[Mapping[str, Figure]]] = {
+        "plan": lines,
+        "cells": shown[columns].rename(columns=titles).to_dict("records"),
+    }
+    gated = cells[cells["reason"] != ""]
+    if not gated.empty:
+        tables["gated"] = gated[[*columns, "reason"]].head(SHOWN).rename(columns=titles).to_dict("records")
+    return Summary(figures, tables)

@@ -28,7 +28,7 @@ from ops.generate.sampler_config import SamplerConfig
 from ops.generate.solvers import solve
 from ops.generate.text import encode_captions
 from ops.progress import Silent
-from ops.sample.plan import PLAN_SCHEMA
+from ops.sample.schema import ROW_SCHEMA
 
 CPU = torch.device("cpu")
 BACKBONE = UNetConfig(channels=[8, 16], head_width=8)
@@ -276,7 +276,7 @@ def test_a_plan_has_its_rows(tmp_path):
     writer.finish({"name": "bars", "classes": ["bar"], "image_size": 8, "notes": {}})
     write_plan(tmp_path, tmp_path, 2300)
     plan = pq.read_table(tmp_path / "plan.parquet")
-    assert plan.schema.equals(PLAN_SCHEMA)
+    assert plan.schema.equals(ROW_SCHEMA)
     rows = plan.to_pylist(maps_as_pydicts="strict")
     assert [row["index"] for row in rows] == list(range(2300))
     assert [row["caption"] for row in rows[:17]] == [*(f"bar {i}" for i in range(16)), "bar 0"]

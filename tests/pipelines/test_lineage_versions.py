@@ -155,6 +155,22 @@ def test_a_recipe_can_mix_a_folder_of_raw_shards(changed):
     assert "data/generated/edm" in entry["deps"]
 
 
+def test_a_gated_plan_waits_for_what_the_generator_answers(changed):
+    def change(tree):
+        tree["sampling_plan"]["gate"] = {"space": "classifier"}
+        tree["sampling_plan"]["strategy"] = {
+            "kind": "target",
+            "tables": [{"file": "data/census/tone.csv"}],
+        }
+
+    found, _ = changed(change)
+    parents = {p.folder for p in found["sampling_plan"].parents}
+    judges = {"classifier/scorer/seed-0", "classifier/scorer/seed-1"}
+    assert parents == {"real_shards", "diffusion", "generator_samples", *judges}
+    assert "real_shards" in {p.folder for p in found["synthetic_shards"].parents}
+    assert "data/census" in found["sampling_plan"].raw
+
+
 def test_a_recipe_waits_for_the_model_whose_mistakes_it_repeats(changed):
     def change(tree):
         scorer = tree["classifier"]["recipes"]["scorer"]

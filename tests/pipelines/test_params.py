@@ -151,6 +151,15 @@ def test_a_scorer_must_not_start_from_a_model_that_learnt_from_what_it_filters(t
         validate(tree, "params.yaml")
 
 
+def test_a_plan_must_not_ask_a_model_that_learnt_from_what_it_plans(tree):
+    tree["sampling_plan"]["strategy"] = {"kind": "error_driven", "scorer": "mixed"}
+    with pytest.raises(AmalgamError, match="'mixed', which learns from filtered_synthetic: what plans"):
+        validate(tree, "params.yaml")
+    tree["sampling_plan"]["strategy"]["scorer"] = "nobody"
+    with pytest.raises(AmalgamError, match="sampling_plan asks the classifier 'nobody'"):
+        validate(tree, "params.yaml")
+
+
 def test_a_filter_setting_without_effect_names_its_key(tree):
     tree["filtered_synthetic"]["rule"] = "balance_only"
     with pytest.raises(AmalgamError, match=r"filtered_synthetic.*keep_share"):

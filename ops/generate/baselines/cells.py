@@ -42,7 +42,7 @@ class Cells:
         if (label, "") not in self.members:
             raise AmalgamError(
                 f"the class {label!r} has no training images",
-                "add some, or leave the class out of the plan (sampling_plan.label: empirical does)",
+                "add some, or leave the class out of the plan",
             )
         if not self.attribute:
             return label, ""

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from ops.data.loading import open_images
+from ops.data.loading import ImageSet, open_images
 from ops.evaluate.measurements import write_measurements
 from ops.files import read_json
 from ops.generate.quality.config import QualityConfig
@@ -13,10 +14,17 @@ from ops.generate.quality.measure import measure_quality
 from ops.generate.quality.pictures import draw_quality
 from ops.generate.quality.summary import quality_summary
 from ops.progress import Monitor
+from ops.sample.schema import OVERSAMPLED
 from ops.summary import Summary
 
 HELD_OUT = "validation"
 """Concepts that neither generators nor scorers learnt from. (`near` shows training concepts in other tones.)"""
+
+
+def made_by_source(images: ImageSet) -> ImageSet:
+    """Return `images` without training images that a plan repeats: these say nothing of a generator."""
+    own = (images.table["source"] != OVERSAMPLED).to_numpy()
+    return images if own.all() else images.subset(np.flatnonzero(own))
 
 
 def write_generator_report(
@@ -36,7 +44,7 @@ def write_generator_report(
     """
     dataset = read_json(shards / "dataset.json")
     train, held_out = (open_images(shards, split, cache) for split in ("train", HELD_OUT))
-    made = {name: open_images(folder, "train", cache) for name, folder in sources.items()}
+    made = {name: made_by_source(open_images(folder, "train", cache)) for name, folder in sources.items()}
     group = dataset["groups"]
     rows = measure_quality(
         config,

@@ -53,8 +53,7 @@ def trained(shards, tmp_path_factory):
     cache = folder("cache")
     train_autoencoder(AUTOENCODER, shards, {}, folder("autoencoder"), folder("s1"), cache, CPU, Quiet())
     train_diffusion(DIFFUSION, shards, home / "autoencoder", folder("diffusion"), folder("s2"), cache, CPU, Quiet())
-    plan = SamplingPlanConfig(multiple=0.25, attribute="tone", values="uniform")
-    plan_samples(plan, shards, folder("plan"), Quiet())
+    plan_samples(SamplingPlanConfig(multiple=0.25), shards, folder("plan"), Quiet())
     generate_shards(
         SAMPLING,
         home / "plan",
