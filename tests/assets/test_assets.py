@@ -8,7 +8,10 @@ import pytest
 from pipelines.definitions import project
 
 GROUPS = {
-    "raw": {"raw_images", "manifest", "data/emoji-people"},
+    "raw": {
+        *("raw_images", "manifest", "data/emoji-people"),
+        *(f"data/generators/emoji-people/{name}" for name in ("autoencoder", "diffusion")),
+    },
     "curation": {"curated_manifest", "real_shards"},
     "generation": {
         *("autoencoder", "diffusion", "evaluation_prompts", "baseline_samples", "generator_samples"),

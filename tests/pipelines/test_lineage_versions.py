@@ -18,6 +18,12 @@ from pipelines.params import read_tree, validate
 from pipelines.project import ROOT
 
 
+def brought() -> set[str | None]:
+    """Return the folders in `data/` that the profile reads anyway."""
+    params = project().params
+    return {params.raw_images.dataset, params.autoencoder.start, params.diffusion.start}
+
+
 def test_string_selections_parse():
     """Fails if the resolver slips back to the antlr runtime that hydra 1.3 pins."""
     assert dg.AssetSelection.from_string("group:raw or key:diffusion+").resolve(
@@ -150,7 +156,7 @@ def test_a_recipe_can_mix_a_folder_of_raw_shards(changed):
     mixed = found["classifier/mixed/seed-0"]
     assert {p.folder for p in mixed.parents} == {"real_shards"}
     assert mixed.raw == found["ingredient/l2/seed-1"].raw == ("data/generated/edm",)
-    assert external == {project().params.raw_images.dataset, "data/generated/edm"}
+    assert external == brought() | {"data/generated/edm"}
     entry = yaml.safe_load(render(list(found.values())))["stages"]["classifier-mixed-seed-0"]
     assert "data/generated/edm" in entry["deps"]
 
@@ -200,7 +206,7 @@ def test_published_corruptions_are_raw_data(changed):
 
     found, external = changed(change)
     assert found["corruptions"].raw == ("data/cifar-10-c",)
-    assert external == {project().params.raw_images.dataset, "data/cifar-10-c"}
+    assert external == brought() | {"data/cifar-10-c"}
     plain = next(s for s in project().stages if s.folder == "corruptions")
     assert plain.raw == ()
     assert {p.folder for p in found["corruptions"].parents} == {p.folder for p in found["robustness"].parents}
@@ -216,7 +222,7 @@ def test_images_from_elsewhere_are_raw_data(changed):
 
     found, external = changed(change)
     assert found["shift"].raw == ("data/cifar-10-c", "data/sketches")
-    assert external == {project().params.raw_images.dataset, "data/cifar-10-c", "data/sketches"}
+    assert external == brought() | {"data/cifar-10-c", "data/sketches"}
     plain = next(s for s in project().stages if s.folder == "shift")
     assert plain.raw == ()
     assert {p.folder for p in found["shift"].parents} == {p.folder for p in found["robustness"].parents}
@@ -235,7 +241,7 @@ def test_models_from_elsewhere_are_measured_like_ours(changed):
         tree["classifier"]["recipes"]["mixed"]["mix"]["source"] = "data/edm"
 
     found, external = changed(change)
-    assert external == {project().params.raw_images.dataset, "data/zoo", "data/edm"}
+    assert external == brought() | {"data/zoo", "data/edm"}
     small = found["external/small"]
     assert (small.partition, small.params, small.raw) == (None, "external.models.small", ("data/zoo",))
     assert {p.folder for p in small.parents} == {"real_shards"}
@@ -261,7 +267,7 @@ def test_parents_of_partitioned_stages():
 def test_all_dependencies_are_defined():
     graph = project().definitions.resolve_asset_graph()
     external = {key for key in graph.get_all_asset_keys() if graph.get(key).is_external}
-    assert {key.to_user_string() for key in external} == {project().params.raw_images.dataset}
+    assert {key.to_user_string() for key in external} == brought()
 
 
 def test_definitions_are_loadable():
