@@ -72,8 +72,8 @@ class Counts:
         of others; groups that have not enough for any class do not take part.
         """
         both = self.both()
-        groups = both.any(axis=1)
-        return groups, both[groups].all(axis=0) & groups.any()
+        groups = np.asarray(both.any(axis=1))
+        return groups, np.asarray(both[groups].all(axis=0) & groups.any())
 
 
 def make_targets(classes: Sequence[str], positive: Sequence[str] | None, high_risk: Sequence[str]) -> Targets:
@@ -137,5 +137,5 @@ def left_out(counts: Counts, axis: Axis, part: Part, targets: Targets) -> list[d
     if several and groups.any():
         fewest = both[groups].min(axis=0)
         found += [(axis.name, of_class(MEANS, targets.names[t]), int(fewest[t])) for t in np.flatnonzero(~classes)]
-    line = {"split": part.name, "axis": axis.name, "needed": counts.least}
+    line: dict[str, str | int] = {"split": part.name, "axis": axis.name, "needed": counts.least}
     return [{**line, "group": group, "metric": metric, "count": count} for group, metric, count in found]

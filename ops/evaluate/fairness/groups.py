@@ -82,8 +82,9 @@ def column_of(table: pa.Table, attribute: str) -> np.ndarray:
                 f"set fairness.attributes (or claims.attribute) to one of: {', '.join([BY_DOMAIN, *known])}",
             )
         values = pc.struct_field(table["attributes"], attribute)
-    found = values.to_pandas().to_numpy(object)
-    return np.where(pd.isna(found) | (found == ""), None, found)
+    found: np.ndarray = values.to_pandas().to_numpy(object, copy=True)
+    found[pd.isna(found) | (found == "")] = None
+    return found
 
 
 def make_axis(name: str, columns: Sequence[str], images: pd.DataFrame) -> Axis:

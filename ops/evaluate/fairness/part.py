@@ -103,8 +103,8 @@ def measure_part(evidence: Evidence, setting: Setting) -> Found:
     measures = [Measured(ACCURACY, setting.names(), whole[ACCURACY], counts.images, share=True)]
     risky = counts.risky >= counts.least
     if setting.targets.risky.any() and risky.any():
-        named, values = setting.names(risky), whole[HIGH_RISK][:, risky]
-        measures.append(Measured(HIGH_RISK, named, values, counts.risky[risky], share=True))
+        found = whole[HIGH_RISK][:, risky]
+        measures.append(Measured(HIGH_RISK, setting.names(risky), found, counts.risky[risky], share=True))
     measures += [Measured(m, setting.names(), whole[m], counts.images, share=False) for m in (CALIBRATION, SCALED)]
     differences = {name: mean for name in (ODDS, PARITY) if (mean := means.mean(name)) is not None}
     if len(setting.targets.names) == 1:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ops.evaluate.comparisons import LEVEL
-from ops.evaluate.fairness.names import ACCURACY, EVERYONE, EVERYTHING, IN, OUT, axis_of, gap, shown, worst_group
+from ops.evaluate.fairness.names import ACCURACY, EVERYONE, EVERYTHING, IN, OUT, axis_of, gap, moved, shown, worst_group
 from ops.summary import Summary
 
 Names = Mapping[str, Mapping[str, str]]
@@ -31,6 +31,8 @@ def summarise(
         for axis in axes
         for part in parts
     }
+    if OUT in parts:
+        tables |= {f"accuracy by {axis}, {OUT} less {IN}": _moved(rows, axis) for axis in axes}
     for line in lines:
         if line["axis"] in (EVERYONE, axes[0]):
             tables.setdefault(f"{line['measure']}, {line['split']}", []).append(
@@ -71,12 +73,29 @@ def _lines(rows: pd.DataFrame, axis: str, names: Names) -> list[dict[str, Any]]:
     return found
 
 
-def cell(rows: pd.DataFrame) -> str:
-    """Return `0.71 [0.66, 0.75]` from the rows of the seeds; a dash where there are none."""
+def _moved(rows: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
+    """Return what every model gains or loses out of distribution."""
+    names = {
+        "accuracy": (ACCURACY, EVERYONE),
+        "worst group": (worst_group(ACCURACY), axis),
+        "gap": (gap(ACCURACY), axis),
+    }
+    found = []
+    for model, mine in rows[rows["split"] == OUT].groupby("model"):
+        cells = {
+            name: cell(mine[(mine["metric"] == moved(metric)) & (mine["group"] == group)], "+")
+            for name, (metric, group) in names.items()
+        }
+        found.append({"model": str(model), **cells})
+    return found
+
+
+def cell(rows: pd.DataFrame, sign: str = "") -> str:
+    """Return `0.71 [0.66, 0.75]` from the rows of the seeds, signed if `sign` is +; a dash where there are none."""
     if rows.empty:
         return "–"
-    value, low, high = (rows[name].mean() for name in ("value", "low", "high"))
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    value, low, high = (format(rows[name].mean(), f"{sign}.2f") for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def worst_cell(rows: pd.DataFrame, names: Names) -> str:
