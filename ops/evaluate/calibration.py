@@ -58,11 +58,16 @@ def debiased_calibration_error(
 
 def _in_bins(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
     """Return (N, 3): confidence, whether the prediction is right, and the number of the bin."""
-    places = np.empty(len(confidence))
+    return np.stack([confidence, right.astype(np.float64), equal_bins(confidence, bins)], axis=1)
+
+
+def equal_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Return the number of the bin (N,) int64 of each image: at most `bins` of equal size, by confidence (N,)."""
+    places = np.empty(len(confidence), np.int64)
     parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
     for number, part in enumerate(parts):
         places[part] = number
-    return np.stack([confidence, right.astype(np.float64), places], axis=1)
+    return places
 
 
 def _sums(values: np.ndarray) -> np.ndarray:
@@ -75,8 +80,15 @@ def _sums(values: np.ndarray) -> np.ndarray:
 
 
 def _debiased(values: np.ndarray) -> np.ndarray:
-    """Return the debiased error (R,) of samples (R, N, 3); bins with fewer than two images do not count."""
-    count, confidence, right = _sums(values).transpose(1, 0, 2)
+    """Return the debiased error (R,) of samples (R, N, 3)."""
+    return debiased_from_sums(*_sums(values).transpose(1, 0, 2))
+
+
+def debiased_from_sums(count: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the debiased error (R,) of samples whose images, confidences and right predictions are summed by bin (R, bins).
+
+    Bins with fewer than two images do not count.
+    """
     several = count > 1
     safe = np.where(several, count, 2)
     accuracy = right / safe

@@ -62,7 +62,7 @@ def compare_models(config: ComparisonsConfig, robustness: Path, out: Path, monit
     Raises AmalgamError for a reference that was not evaluated, and for models that met different images or seeds.
     """
     predictions = read_outcomes(robustness)
-    pairs = _pairs(config, sorted(set(predictions["model"])))
+    pairs = model_pairs(config.reference, sorted(set(predictions["model"])))
     families = _families(predictions)
     lines: list[dict[str, Any]] = []
     for done, (split, measure, table) in enumerate(families, start=1):
@@ -87,16 +87,21 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     return table[~(united & ~table["measure"].isin([CLEAN, UNION]))]
 
 
-def _pairs(config: ComparisonsConfig, models: Sequence[str]) -> list[tuple[str, str]]:
-    """Return who is compared with whom; effects are of the first over the second."""
-    if config.reference is None:
+def model_pairs(
+    reference: str | None, models: Sequence[str], setting: str = "comparisons.reference"
+) -> list[tuple[str, str]]:
+    """Return who is compared with whom: all with the reference, or every pair; effects are of the first over the second.
+
+    Raises AmalgamError for a reference, named by `setting`, that is not among `models`.
+    """
+    if reference is None:
         return list(combinations(models, 2))
-    if config.reference not in models:
+    if reference not in models:
         raise AmalgamError(
-            f"comparisons.reference is {config.reference!r}, which was not evaluated",
+            f"{setting} is {reference!r}, which was not evaluated",
             f"use one of: {', '.join(models)}",
         )
-    return [(model, config.reference) for model in models if model != config.reference]
+    return [(model, reference) for model in models if model != reference]
 
 
 def _families(predictions: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:

@@ -81,11 +81,3 @@ class RobustnessConfig(Config):
     def attack_names(self) -> list[str]:
         """Return the names of the attacks, in their order; they are the same for all norms."""
         return [attack.name for attack in self.attacks_in(self.threats[0].norm)]
-
-
-class FairnessConfig(Config):
-    """How groups are compared."""
-
-    attribute: str = Field("tone", description="The attribute whose values are the groups.")
-    replicates: int = Field(2000, ge=100, description="Bootstrap replicates.")
-    seed: int = Field(0, description="Seed of the bootstrap.")

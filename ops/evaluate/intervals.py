@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 Interval = tuple[float, float, float]
 """Estimate, lower and upper end of the 95 % interval."""
@@ -15,6 +15,20 @@ def wilson(successes: int, count: int) -> Interval:
         return (float("nan"),) * 3
     interval = binomtest(successes, count).proportion_ci(0.95, method="wilson")
     return successes / count, float(interval.low), float(interval.high)
+
+
+def wilson_intervals(successes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return `wilson` of many shares at once, (3, ...) for successes and counts (...); nan for no observations.
+
+    The formula of Wilson (1927); SciPy takes one share at a time.
+    """
+    z2 = norm.ppf(0.975) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = successes / np.asarray(counts, np.float64)
+        centre = (share + z2 / (2 * counts)) / (1 + z2 / counts)
+        half = np.sqrt(z2 * (share * (1 - share) / counts + z2 / (4 * np.square(counts)))) / (1 + z2 / counts)
+    # at the ends rounding would leave the share outside
+    return np.stack([share, np.minimum((centre - half).clip(0), share), np.maximum((centre + half).clip(max=1), share)])
 
 
 def bootstrap(
@@ -49,10 +63,21 @@ def resampled(
 
 def group_gap(groups: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Return the statistic max_g - min_g of the groups' mean outcome, for outcomes (R, N) and groups (N,)."""
-    onehot = (groups[:, None] == np.unique(groups)[None, :]).astype(np.float64)
+    means_of = group_means(groups)
 
     def gap(outcomes: np.ndarray) -> np.ndarray:
-        means = outcomes.astype(np.float64) @ onehot / onehot.sum(axis=0)
+        means = means_of(outcomes)
         return means.max(axis=1) - means.min(axis=1)
 
     return gap
+
+
+def group_means(groups: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from outcomes (R, N) to the mean of each group (R, G), for groups (N,), sorted by name."""
+    onehot = (groups[:, None] == np.unique(groups)[None, :]).astype(np.float64)
+
+    def means(outcomes: np.ndarray) -> np.ndarray:
+        found: np.ndarray = outcomes.astype(np.float64) @ onehot / onehot.sum(axis=0)
+        return found
+
+    return means

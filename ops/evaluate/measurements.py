@@ -25,7 +25,8 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-"""`group` is "all" or "attribute=value"; `low` and `high` are the ends of the 95 % interval; `seed` is the model's."""
+"""`group` is "all" or "attribute=value", or the attribute of what is told of its groups together; `low` and `high` are the
+ends of the 95 % interval; `seed` is the model's."""
 
 NO_SEED = -1
 """The seed of models that were not trained here, such as `external/carmon`."""

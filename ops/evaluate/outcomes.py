@@ -31,8 +31,10 @@ def classify_images(
     config: RobustnessConfig,
     device: torch.device,
     temperature: float = 1.0,
-) -> pd.DataFrame:
-    """Return one row for each image as it is; `robust` and the attacks' columns say what `clean` says.
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one row for each image as it is, and log-probabilities (N, K) float64 of all classes.
+
+    `robust` and the attacks' columns say what `clean` says.
 
     `confidence` is the probability that the model gives to its prediction, `scaled_confidence` that at its `temperature`,
     `share_right` the share of the passes that are right: 0 or 1, but for random models that are asked several times.
@@ -50,7 +52,7 @@ def classify_images(
         "share_right": answers.share_right(images.labels),
         "passes": 0,
     }
-    return _outcomes(images, pd.DataFrame(columns), name, split, NO_THREAT)
+    return _outcomes(images, pd.DataFrame(columns), name, split, NO_THREAT), answers.log_probabilities
 
 
 def attack_images(

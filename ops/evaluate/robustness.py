@@ -25,6 +25,8 @@ from ops.evaluate.ledger import forget_others, model_ledgers
 from ops.evaluate.measurements import NO_THREAT, UNION, row, split_name, title, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
 from ops.evaluate.predicting import ask, check_mode, choose, seeded_noise
+from ops.evaluate.probabilities import FILE as PROBABILITIES
+from ops.evaluate.probabilities import join_probabilities, write_probabilities
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
 from ops.evaluate.temperature import fit_temperature
 from ops.files import read_json, replacing, write_json
@@ -56,10 +58,11 @@ def measure_robustness(
 
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
-    ever attacked twice. What is known of a model is kept in `ledger`, by its weights and the images: after a kill it goes on
-    there, and when one model changes the others are not attacked again. `honesty.json` says which models show signs of
-    masked gradients, `curve.parquet` how accuracy falls with eps, `compute.parquet` how it falls with the passes that
-    attacks spend.
+    ever attacked twice; `probabilities.parquet` has what the models say of every class, for images as they are, those of
+    the temperature split included. What is known of a model is kept in `ledger`, by its weights and the images: after a
+    kill it goes on there, and when one model changes the others are not attacked again. `honesty.json` says which models
+    show signs of masked gradients, `curve.parquet` how accuracy falls with eps, `compute.parquet` how it falls with the
+    passes that attacks spend.
 
     Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
     """
@@ -84,7 +87,8 @@ def measure_robustness(
         if not finished.exists():
             model, _ = load_classifier(models[name], device)
             if threat is None:
-                table = classify_images(model, name, whole[split], split, config, device, temperatures[name])
+                table, said = classify_images(model, name, whole[split], split, config, device, temperatures[name])
+                _keep(ledgers[name], name, split, whole[split], said)
             else:
                 batches = finished.with_suffix(".json")
                 table = attack_images(model, name, sets[split], split, threat, config, device, batches, report)
@@ -95,6 +99,8 @@ def measure_robustness(
     predictions = pd.concat(pieces, ignore_index=True)
     with replacing(out / "predictions.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
+    asked = dict.fromkeys([*config.splits, config.temperature_split])
+    join_probabilities([ledgers[n] / _piece(s) for n in sorted(models) for s in asked], out / PROBABILITIES)
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
     write_json(out / "temperatures.json", temperatures)
@@ -124,7 +130,7 @@ def _temperatures(
     ledgers: Mapping[str, Path],
     device: torch.device,
 ) -> dict[str, float]:
-    """Return the temperature of every model, from all of `images`, which it was not trained on."""
+    """Return the temperature of every model, from all of `images`, which it was not trained on; keep what it says of them."""
     found: dict[str, float] = {}
     for name in sorted(models):
         finished = ledgers[name] / "temperature.json"
@@ -132,9 +138,21 @@ def _temperatures(
             model, _ = load_classifier(models[name], device)
             check_mode(model, name)
             answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
+            _keep(ledgers[name], name, config.temperature_split, images, answers.log_probabilities)
             write_json(finished, fit_temperature(answers.log_probabilities, images.labels))
         found[name] = read_json(finished)
     return found
+
+
+def _piece(split: str) -> str:
+    """Return the file of a ledger with the probabilities on a split."""
+    return f"{split}--{PROBABILITIES}"
+
+
+def _keep(ledger: Path, name: str, split: str, images: ImageSet, log_probabilities: np.ndarray) -> None:
+    """Keep what a model says of a split; to be called before the file is written that says that all of it is known."""
+    labels = np.array(images.classes, object)[images.labels]
+    write_probabilities(ledger / _piece(split), name, split, images.table["id"], labels, log_probabilities)
 
 
 def _confidences(outcomes: pd.DataFrame, column: str = "confidence") -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,25 @@ from typing import Any
 import pandas as pd
 
 from ops.attack.attacks import published
+from ops.evaluate.fairness.names import (
+    ACCURACY,
+    AUROC,
+    EVERYONE,
+    HIGH_RISK,
+    IN,
+    ODDS,
+    OUT,
+    PARITY,
+    axis_of,
+    gap,
+    worst_group,
+)
 
 DETAIL = re.compile(r"accuracy after |accuracy under ")
 """Metrics that go into the measurements but not into a card: single attacks, single corruptions."""
+OF_GROUPS = [name(metric) for metric in (ACCURACY, AUROC, HIGH_RISK) for name in (worst_group, gap)]
+"""What a card says of the groups of an attribute, in and out of distribution, beside robust accuracy; of intersections only
+the first two. All of it is in the measurements of `fairness`."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +43,12 @@ class Figure:
     high: float
     n: int
     by_seed: tuple[float, ...]
+    worst: tuple[str, ...] = ()
+    """The worst group of each seed, where the figure is of one (`tone=5`)."""
 
     def record(self) -> dict[str, Any]:
         """Return the figure for JSON."""
-        return asdict(self) | {"by_seed": list(self.by_seed)}
+        return asdict(self) | {"by_seed": list(self.by_seed), "worst": list(self.worst)}
 
 
 def headline(rows: pd.DataFrame) -> list[Figure]:
@@ -38,18 +56,37 @@ def headline(rows: pd.DataFrame) -> list[Figure]:
 
     Single attacks, corruptions and groups are left out; the worst group stays, under the name of its attribute.
     """
-    whole = (rows["group"] == "all") | rows["metric"].str.startswith("worst-group")
-    kept = rows[whole & ~rows["metric"].str.match(DETAIL)].copy()
-    kept["group"] = kept["group"].str.partition("=")[0]  # the worst group may be another one with another seed
+    fair = rows["stage"] == "fairness"
+    kept = pd.concat([rows[~fair & (rows["group"] == EVERYONE)], _of_groups(rows[fair])])
+    kept = kept[~kept["metric"].str.match(DETAIL)]
+    kept = kept.assign(axis=kept["group"].map(axis_of))  # the worst group may be another one with another seed
     figures = []
-    for (stage, split, group, metric), part in kept.groupby(["stage", "split", "group", "metric"], sort=False):
+    for (stage, split, axis, metric), part in kept.groupby(["stage", "split", "axis", "metric"], sort=False):
         part = part.sort_values("seed")
         means = {name: float(part[name].mean()) for name in ("value", "low", "high")}
-        by_seed = tuple(float(v) for v in part["value"])
         figures.append(
-            Figure(str(stage), str(split), str(group), str(metric), **means, n=int(part["n"].min()), by_seed=by_seed)
+            Figure(
+                stage=str(stage),
+                split=str(split),
+                group=str(axis),
+                metric=str(metric),
+                **means,
+                n=int(part["n"].min()),
+                by_seed=tuple(float(v) for v in part["value"]),
+                worst=tuple(part["group"]) if str(metric).startswith("worst-group") else (),
+            )
         )
     return figures
+
+
+def _of_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `fairness` that a card shows, those of groups first."""
+    pooled = rows[rows["split"].isin([IN, OUT])]
+    robust = pooled["metric"].str.fullmatch(r"worst-group robust accuracy \(.*\)|robust accuracy \(.*\) gap")
+    several = pooled["group"].map(axis_of).str.contains("+", regex=False)
+    of_groups = pooled["metric"].isin([*OF_GROUPS, ODDS, PARITY]) | robust
+    whole = (pooled["group"] == EVERYONE) & pooled["metric"].isin([AUROC, HIGH_RISK])
+    return pd.concat([pooled[of_groups & (~several | pooled["metric"].isin(OF_GROUPS[:2]))], pooled[whole]])
 
 
 def caveats(figures: Sequence[Figure], rows: pd.DataFrame, signs: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.data.manifest import read_manifest
 from ops.errors import AmalgamError
+from ops.evaluate.fairness.names import names_of, shown
 from ops.evaluate.measurements import read_measurements, split_name
 from ops.files import read_json, replacing, write_json
 from ops.models.checkpoint import load_classifier
@@ -154,6 +155,7 @@ def render(
     )  # fmt: skip
     environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True)
     environment.filters["cell"] = lambda value: str(value).replace("|", "\\|").replace("\n", " ")
+    environment.filters["group"] = lambda group: shown(group, names_of(dataset))
     stages = {stage: [f for f in figures if f.stage == stage] for stage in dict.fromkeys(f.stage for f in figures)}
     template = environment.get_template("model_card.md.j2")
     page = template.render(

@@ -1,5 +1,6 @@
 """What the papers claim, what was measured here, and whether it holds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ops.errors import AmalgamError
-from ops.evaluate.fairness import read_predictions
-from ops.evaluate.intervals import Interval, group_gap, resampled
+from ops.evaluate.fairness.groups import read_grouped
+from ops.evaluate.fairness.names import group_name
+from ops.evaluate.intervals import Interval, group_means, resampled
 from ops.evaluate.measurements import NO_SEED, NO_THREAT, write_measurements
 from ops.evaluate.pairing import outcomes_by_image, paired
 from ops.evaluate.significance import Effect, bootstrap_mean, mean_effect, statistic_effect
@@ -29,7 +31,7 @@ def judge_claims(config: ClaimsConfig, robustness: Path, fairness: Path, out: Pa
     bootstrap for the weights at hand, in which models and seeds on one image stay together. `holds` is true if `low` is
     above 0, false if `high` is below, and null where this scale cannot tell.
     """
-    table = read_predictions(robustness, config.attribute)
+    table = read_grouped(robustness, config.attribute)
     verdicts, rows = [], []
     for done, claim in enumerate(config.tests, start=1):
         verdict = judge(config, claim, table)
@@ -79,7 +81,8 @@ def judge(config: ClaimsConfig, claim: Claim, table: pd.DataFrame) -> dict[str, 
                 f"the claim {claim.claim!r} names {model!r}, which was not evaluated", f"use one of: {known}"
             )
     outcomes, groups, seeds = _outcomes(claim, mine)
-    effect, by_seed, over_images = (_gap if claim.measure == "gap" else _mean)(config, claim, outcomes, groups)
+    by_group = claim.measure in OF_GROUPS
+    effect, by_seed, over_images = (_of_groups if by_group else _mean)(config, claim, outcomes, groups)
     # seeds that happen to agree make nothing surer than images do; shares and gaps differ by no more than 1
     low, high = max(min(effect.low, over_images[1]), -1.0), min(max(effect.high, over_images[2]), 1.0)
     return {
@@ -95,9 +98,16 @@ def judge(config: ClaimsConfig, claim: Claim, table: pd.DataFrame) -> dict[str, 
         "effect by seed": [float(value) for value in by_seed],
         "seeds": len(seeds),
         "n": len(outcomes),
+        "worst groups": _worst_groups(config, claim, outcomes, groups) if by_group else {},
         "holds": True if low > 0 else False if high < 0 else None,
     }
 
+
+OF_GROUPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "gap": lambda means: means.min(axis=1) - means.max(axis=1),
+    "worst_group": lambda means: means.min(axis=1),
+}
+"""Measures of the accuracy of groups (R, G), such that more is better."""
 
 Judged = tuple[Effect, np.ndarray, Interval]
 """The effect with its interval over images and seeds, the effect of each seed, and the interval over images only."""
@@ -110,14 +120,15 @@ def _mean(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.n
     return mean_effect(differences), differences.mean(axis=0), over_images
 
 
-def _gap(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.ndarray) -> Judged:
-    """Judge a difference of gaps between groups, of outcomes (images, 2 models, seeds)."""
-    gap = group_gap(groups)
+def _of_groups(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.ndarray) -> Judged:
+    """Judge a difference of gaps or of worst groups, of outcomes (images, 2 models, seeds)."""
+    statistic, means = OF_GROUPS[claim.measure], group_means(groups)
 
     def by_seed(values: np.ndarray) -> np.ndarray:
-        """Return the differences (R, seeds) of outcomes (R, images, 2 models, seeds); a smaller gap is better."""
+        """Return the differences (R, seeds) of outcomes (R, images, 2 models, seeds); more is better."""
         seeds = range(values.shape[3])
-        return np.stack([gap(values[:, :, 1, s]) - gap(values[:, :, 0, s]) for s in seeds], axis=1)
+        first, second = ([statistic(means(values[:, :, m, s])) for s in seeds] for m in (0, 1))
+        return np.stack(first, axis=1) - np.stack(second, axis=1)
 
     seed = derive_seed(config.seed, claim.claim)
     replicates = resampled(lambda v: by_seed(v).mean(axis=1), outcomes, groups, config.replicates, seed)
@@ -127,10 +138,22 @@ def _gap(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.nd
     return effect, found, (effect.effect, min(float(low), effect.effect), max(float(high), effect.effect))
 
 
+def _worst_groups(config: ClaimsConfig, claim: Claim, outcomes: np.ndarray, groups: np.ndarray) -> dict[str, str]:
+    """Return the worst group of both models, seeds averaged."""
+    means = group_means(groups)(outcomes.mean(axis=2).T)
+    names = np.unique(groups)[means.argmin(axis=1)]
+    return {
+        model: group_name(config.attribute, str(name))
+        for model, name in zip((claim.better, claim.than), names, strict=True)
+    }
+
+
 def _outcomes(claim: Claim, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Return outcomes (images, 2 models, seeds) of the claim's measure, the group of each image, and the seeds."""
     threats = [threat for threat in dict.fromkeys(table["threat"]) if threat != NO_THREAT]
-    wanted = {"clean": [NO_THREAT], "gap": [NO_THREAT], "robust": threats[:1], "worst_threat": threats}
+    if claim.measure in OF_GROUPS:
+        table = table[table["group"].notna()]  # images that are of no known group
+    wanted = {name: [NO_THREAT] for name in ("clean", *OF_GROUPS)} | {"robust": threats[:1], "worst_threat": threats}
     table = table[table["threat"].isin(wanted[claim.measure]) & table["model"].isin([claim.better, claim.than])]
     missing = [split for split in claim.splits if split not in set(table["split"])]
     if missing:

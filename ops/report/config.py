@@ -15,8 +15,9 @@ class Claim(Config):
     paper_effect: str = Field(description="The effect the paper reports, in its own setting.")
     better: str = Field(description="The model that is claimed to be better (classifier/mixed).")
     than: str = Field(description="The model it is compared with (classifier/real).")
-    measure: Literal["clean", "robust", "gap", "worst_threat"] = Field(
-        description="clean or robust accuracy, gap between groups (smaller is better), or accuracy under the worst threat."
+    measure: Literal["clean", "robust", "gap", "worst_group", "worst_threat"] = Field(
+        description="clean or robust accuracy, gap between groups (smaller is better), accuracy of the worst group, or "
+        "accuracy under the worst threat."
     )
     splits: list[str] = Field(min_length=1, description="Splits taken together.")
 

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ops.evaluate.fairness.names import names_of, shown
 from ops.evaluate.measurements import read_measurements
 from ops.files import content_hash, read_json, replacing
 from ops.progress import Monitor
 from ops.report.comparisons import comparison_table
 from ops.report.config import ReportConfig
+from ops.report.fairness import fairness_section
 from ops.report.generator import PICTURES as GENERATOR_PICTURES
 from ops.report.generator import generator_section
 from ops.report.shift import shift_tables
@@ -63,7 +65,8 @@ PICTURES = (
     ("corruptions", "corruptions", "One image under every corruption, a column for each severity."),
     ("shift", "domains", "Accuracy by domain with 95 % intervals, seeds averaged."),
     ("shift", "label_shift", "Accuracy under other class priors, before and after adapting to them; seeds averaged."),
-    ("fairness", "fairness", "Accuracy by group, and accuracy against gap."),
+    ("fairness", "groups", "Accuracy by group with 95 % intervals, seeds averaged."),
+    ("fairness", "utility", "Accuracy and AUROC of all images against the gap between groups, with 95 % intervals."),
     *GENERATOR_PICTURES,
 )
 
@@ -75,11 +78,13 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
     that a stage did not make is left out.
     """
     claims = read_json(inputs["claims"] / "claims.json")
+    dataset = read_json(inputs["real_shards"] / "dataset.json")
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters["group"] = lambda group: shown(group, names_of(dataset))
     environment.filters["signed"] = lambda value: f"{100 * value:+.1f}"
     page = environment.get_template("report.html.j2").render(
         title=config.title,
-        dataset=read_json(inputs["real_shards"] / "dataset.json"),
+        dataset=dataset,
         claims=[{**claim, "verdict": VERDICTS[claim["holds"]]} for claim in claims],
         robustness=accuracy_tables(_without_single_attacks(read_measurements(inputs["robustness"]))),
         doubts=read_json(inputs["robustness"] / "honesty.json")["warnings"],
@@ -87,7 +92,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
         corruptions=corruption_tables(inputs),
         shift=shift_tables(inputs),
         generator=generator_section(inputs),
-        fairness=fairness_table(read_measurements(inputs["fairness"])),
+        fairness=fairness_section(inputs["fairness"], dataset),
         pictures={
             name: figure
             for name, figure in ((f"{s}/{p}", _picture(inputs, s, p, text)) for s, p, text in PICTURES)
@@ -135,20 +140,6 @@ def corruption_tables(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
         return []
     rows = read_measurements(inputs["corruptions"])
     return accuracy_tables(rows[rows["metric"].str.startswith(("accuracy without", "mean corruption error"))])
-
-
-def fairness_table(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return a table of the accuracy gap and the worst group, by model and split, seeds averaged."""
-    splits = list(dict.fromkeys(rows["split"]))
-    lines = []
-    for model, part in rows.groupby("model"):
-        cells = []
-        for split in splits:
-            mine = part[part["split"] == split]
-            for metric in ("accuracy gap", "worst-group accuracy"):
-                cells.append(_cell(mine[mine["metric"] == metric]))
-        lines.append({"model": model, "cells": cells})
-    return {"splits": splits, "lines": lines}
 
 
 def _cell(rows: pd.DataFrame) -> str:

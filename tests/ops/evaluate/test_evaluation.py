@@ -17,11 +17,13 @@ from ops.data.loading import ImageSet, open_images
 from ops.errors import AmalgamError
 from ops.evaluate import outcomes, predicting
 from ops.evaluate import robustness as module
-from ops.evaluate.config import FairnessConfig, RobustnessConfig
-from ops.evaluate.fairness import measure_fairness
+from ops.evaluate.config import RobustnessConfig
+from ops.evaluate.fairness.config import FairnessConfig
+from ops.evaluate.fairness.measure import measure_fairness
 from ops.evaluate.measurements import read_measurements, row, split_name, write_measurements
 from ops.evaluate.outcomes import attack_images
 from ops.evaluate.predicting import choose, predict
+from ops.evaluate.probabilities import read_probabilities, splits_with_probabilities
 from ops.evaluate.robustness import measure_robustness
 from ops.evaluate.temperature import RANGE
 from ops.files import read_json
@@ -147,12 +149,35 @@ def test_only_splits_that_are_to_be_attacked_are(models, shards, folders, record
     calibration = {"calibration error", "calibration error (temperature scaled)"}
     assert set(rows.loc[rows["split"] == "validation", "metric"]) == {"clean accuracy", *calibration}
     (fair,) = folders("fairness-some")
-    measure_fairness(FairnessConfig(attribute="tone", replicates=100), out, shards, fair, recorder)
+    measure_fairness(FairnessConfig(attributes=["tone"], replicates=100), out, shards, fair, recorder)
     metrics = read_measurements(fair).groupby("split")["metric"].agg(set)
-    assert metrics["validation"] == {"accuracy", "worst-group accuracy", "accuracy gap"}
-    assert len(metrics["test"]) == 9
+    assert metrics["validation"] == {"accuracy", "worst-group accuracy", "accuracy gap", "accuracy disparity"}
+    assert len(metrics["test"]) == 12
     with pytest.raises(ValueError, match="attacked names near"):
         config(attacked=["near"])
+
+
+def test_probabilities_are_kept_of_every_class(models, shards, folders, recorder):
+    """Those behind predictions and confidences, of all splits and of the one that sets temperatures, once each."""
+    out = measure(
+        models, shards, folders, recorder, tag="kept", splits=["test", "validation"], attacked=["test"], images=4
+    )
+    predictions = pq.read_table(out / "predictions.parquet").to_pandas()
+    plain = predictions[predictions["threat"] == "none"].set_index(["model", "seed", "split"])
+    assert splits_with_probabilities(out) == ["test", "validation"]
+    for model, seed in ((name, s) for name in ("classifier/mixed", "classifier/real") for s in (0, 1)):
+        for split in ("test", "validation"):
+            ids, labels, said = read_probabilities(out, model, seed, split)
+            mine = plain.loc[(model, seed, split)]
+            assert (ids == mine["id"]).all()
+            assert (labels == mine["label"]).all()
+            assert (np.array(["bar", "disc"])[said.argmax(axis=1)] == mine["predicted"]).all()
+            np.testing.assert_allclose(np.exp(said).max(axis=1), mine["confidence"], rtol=1e-6)
+    alone = measure(models, shards, folders, recorder, tag="kept-alone", splits=["test"], images=4)
+    assert splits_with_probabilities(alone) == ["test", "validation"]
+    for split in ("test", "validation"):
+        one, other = (read_probabilities(f, "classifier/real", 1, split)[2] for f in (out, alone))
+        assert (one == other).all()
 
 
 def test_temperature_is_fitted_on_other_images_and_changes_no_prediction(models, shards, folders, recorder):
@@ -194,7 +219,8 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(models, shards
     monkeypatch.setattr(module, "attack_images", lambda *a: attacked.append(a[1]) or original(*a))
     resumed = measure(models, shards, folders, recorder_type(), tag="killed")
     assert 0 < len(attacked) < 8, "of the jobs with attacks some were done"
-    for name in ("predictions.parquet", "measurements.parquet", "compute.parquet", "pictures/compute.png"):
+    tables = ("predictions.parquet", "probabilities.parquet", "measurements.parquet", "compute.parquet")
+    for name in (*tables, "pictures/compute.png"):
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
 
 
@@ -210,7 +236,8 @@ def test_only_a_model_that_changed_is_attacked_again(models, shards, folders, re
     measure_robustness(settings, changed, shards, out, ledger, folders("cache")[0], CPU, recorder)
     assert attacked == ["classifier/real/seed-1"] * 2, "once under each threat"
     fresh = measure(changed, shards, folders, recorder, tag="fresh")
-    assert (out / "predictions.parquet").read_bytes() == (fresh / "predictions.parquet").read_bytes()
+    for name in ("predictions.parquet", "probabilities.parquet"):
+        assert (out / name).read_bytes() == (fresh / name).read_bytes()
 
 
 def test_a_killed_attack_goes_on_after_the_last_batch(shards, folders, tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ from torch import nn
 
 from ops.data.loading import open_images
 from ops.errors import AmalgamError
-from ops.evaluate.config import FairnessConfig, RobustnessConfig
+from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.measure import measure_corruptions
 from ops.evaluate.external import bring_model
-from ops.evaluate.fairness import measure_fairness
+from ops.evaluate.fairness.config import FairnessConfig
+from ops.evaluate.fairness.measure import measure_fairness
 from ops.evaluate.measurements import read_measurements, split_name
 from ops.evaluate.robustness import measure_robustness
 from ops.models.build import build_classifier

@@ -204,7 +204,7 @@ def test_rows_have_the_accuracy_of_a_single_draw():
     model = NoisyInput(8).eval()
     images = drawn(60, model)[0]
     parts = [
-        classify_images(model, "m/seed-0", images, "test", settings, CPU),
+        classify_images(model, "m/seed-0", images, "test", settings, CPU)[0],
         attack_images(model, "m/seed-0", images, "test", THREAT, settings, CPU),
     ]
     rows = pd.DataFrame(accuracy_rows(pd.concat(parts), settings, "d")).set_index("metric")

@@ -1,6 +1,7 @@
 """Model cards: what the Hugging Face Hub reads in them, whose data they name, and what they warn of."""
 
 import hashlib
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ CONFIG = ModelCardConfig(
     developers="D | E", contact="a@b", licence="apache-2.0", intended_use="Tests.", out_of_scope="Else.",
     considerations="None.",
 )  # fmt: skip
+PARTS = ("in distribution", "out of distribution")
 RECIPES = {
     "classifier/real": {"description": "Real images.", "mix": {"real_fraction": 1.0, "source": "filtered_synthetic"}},
     "classifier/mixed": {"description": "Both.", "mix": {"real_fraction": 0.5, "source": "filtered_synthetic"}},
@@ -50,8 +52,16 @@ def lineage(tmp_path, shards):
         rows.append(row(name, "shapes", "test", "all", "clean accuracy", (value, value - 0.1, value + 0.1), 48))
         rows.append(row(name, "shapes", "test", "all", "accuracy after pgd (linf 4/255)", (0.2, 0.1, 0.3), 40))
         rows.append(row(name, "shapes", "test", "all", "robust accuracy (linf 4/255)", (0.2, 0.1, 0.3), 40))
-        groups += [row(name, "shapes", "test", f"tone={t}", "accuracy", (0.4, 0.3, 0.5), 12) for t in "01"]
-        groups.append(row(name, "shapes", "test", f"tone={name[-1]}", "worst-group accuracy", (0.4, 0.3, 0.5), 12))
+        for split in ("test", "in distribution", "out of distribution"):
+            groups += [row(name, "shapes", split, f"tone={t}", "accuracy", (0.4, 0.3, 0.5), 12) for t in "01"]
+            worst = f"tone={name[-1]}"
+            groups.append(row(name, "shapes", split, worst, "worst-group accuracy", (0.4, 0.3, 0.5), 12))
+            groups.append(row(name, "shapes", split, "tone", "accuracy gap", (0.2, 0.1, 0.5), 24))
+            groups.append(row(name, "shapes", split, "tone", "accuracy disparity", (0.1, 0.1, 0.2), 24))
+            groups.append(row(name, "shapes", split, "tone", "sensitivity gap", (0.3, 0.1, 0.5), 24))
+            groups.append(row(name, "shapes", split, "tone+sex", "AUROC gap", (0.3, 0.1, 0.5), 24))
+            groups.append(row(name, "shapes", split, "tone+sex=0+f", "worst-group accuracy", (0.3, 0.1, 0.5), 13))
+            groups.append(row(name, "shapes", split, "all", "AUROC", (0.8, 0.7, 0.9), 24))
     evaluations = {"robustness": tmp_path / "robustness", "fairness": tmp_path / "fairness"}
     for path, made in zip(evaluations.values(), (rows, groups), strict=True):
         path.mkdir()
@@ -71,14 +81,20 @@ def test_the_hub_reads_the_measurements(lineage, tmp_path, recorder):
     summary = write(lineage, tmp_path / "cards", recorder)
     card = HubCard.load(tmp_path / "cards" / "classifier" / "mixed" / "README.md")
     assert card.data.license == "apache-2.0"
-    found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    found = {(r.dataset_split, r.metric_name): r.metric_value for r in card.data.eval_results}
     assert found == {
-        ("test", "clean accuracy"): 0.55,
-        ("test", "robust accuracy (linf 4/255)"): 0.2,
-        ("test", "worst-group accuracy"): 0.4,
+        ("test", "clean accuracy (all)"): 0.55,
+        ("test", "robust accuracy (linf 4/255) (all)"): 0.2,
+        **dict.fromkeys(product(PARTS, ("worst-group accuracy (tone)",)), 0.4),
+        **dict.fromkeys(product(PARTS, ("worst-group accuracy (tone+sex)",)), 0.3),
+        **dict.fromkeys(product(PARTS, ("accuracy gap (tone)",)), 0.2),
+        **dict.fromkeys(product(PARTS, ("AUROC (all)",)), 0.8),
     }
     assert "| test | clean accuracy | 0.550 [0.450, 0.650] | 48 | 0.500, 0.600 |" in card.text
-    assert "| test | worst-group accuracy (by tone) |" in card.text, "seeds whose worst groups differ are one line"
+    assert (
+        "| in distribution | worst-group accuracy (by tone) | 0.400 [0.300, 0.500] | 12 | 0.400 (0); 0.400 (1) |"
+        in (card.text)
+    ), "seeds whose worst groups differ are one line"
     assert "D \\| E" in card.text
     facts = read_json(tmp_path / "cards" / "classifier" / "mixed" / "card.json")
     weights = lineage[0]["classifier/mixed/seed-1"] / "model.safetensors"

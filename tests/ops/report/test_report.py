@@ -13,6 +13,8 @@ from PIL import Image
 
 from ops.errors import AmalgamError
 from ops.evaluate.comparisons import CLEAN, SCHEMA
+from ops.evaluate.fairness.counting import LEFT_OUT
+from ops.evaluate.fairness.differences import SCHEMA as DIFFERENCES
 from ops.evaluate.measurements import UNION, row, write_measurements
 from ops.files import content_hash, write_json
 from ops.report.config import ReportConfig
@@ -36,6 +38,7 @@ CLAIM = {
     "effect by seed": [0.03, 0.012],
     "seeds": 2,
     "n": 160,
+    "worst groups": {},
     "holds": None,
 }
 
@@ -65,8 +68,10 @@ def inputs(tmp_path):
         for s, v in ((0, 0.6), (1, 0.7))
     ]
     write_measurements(folders["robustness"] / "measurements.parquet", rows)
-    gaps = [row("classifier/real/seed-0", "x", "test", "all", "accuracy gap", (0.2, 0.1, 0.3), 160)]
+    gaps = [row("classifier/real/seed-0", "x", "in distribution", "tone", "accuracy gap", (0.2, 0.1, 0.3), 160)]
     write_measurements(folders["fairness"] / "measurements.parquet", gaps)
+    for name, schema in (("differences", DIFFERENCES), ("left_out", LEFT_OUT)):
+        pq.write_table(pa.Table.from_pylist([], schema), folders["fairness"] / f"{name}.parquet")
     write_json(folders["robustness"] / "honesty.json", {"warnings": [], "signs": {}})
     write_json(folders["claims"] / "claims.json", [CLAIM])
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
@@ -194,6 +199,14 @@ def test_a_claim_with_one_seed_says_what_its_interval_counts(inputs, tmp_path, r
     write_json(inputs["claims"] / "claims.json", [single])
     text = page(inputs, tmp_path / "out", recorder)
     assert "+2.1 [-1.0, +5.0] points over images only; by seed +2.1; 160 images" in text
+
+
+def test_a_claim_about_groups_names_the_worst(inputs, tmp_path, recorder):
+    worst = {"classifier/real": "tone=5", "classifier/mixed": "tone=<4>"}
+    write_json(inputs["claims"] / "claims.json", [{**CLAIM, "measure": "worst_group", "worst groups": worst}])
+    text = page(inputs, tmp_path / "out", recorder)
+    assert "Worst group: &lt;4&gt; (classifier/mixed), 5 (classifier/real)." in text
+    assert "against classifier/real, worst group, on test" in text
 
 
 def comparisons(folder, counted="images and seeds"):

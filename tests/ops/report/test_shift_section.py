@@ -70,7 +70,7 @@ def test_there_is_no_section_without_the_stage():
 
 def test_the_section_is_in_the_page_and_escaped(folder):
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters["signed"] = str
+    environment.filters |= {"signed": str, "group": str}
     told = {
         "title": "t",
         "dataset": {"name": "d", "classes": [], "domains": [], "groups": "g", "notes": {}, "licence": ""},
@@ -79,7 +79,12 @@ def test_the_section_is_in_the_page_and_escaped(folder):
         name: []
         for name in ("claims", "robustness", "doubts", "corruptions", "comparisons", "sweeps", "curves", "lineage")
     }
-    empty |= {"curation": {}, "generator": {}, "pictures": {}, "fairness": {"splits": [], "lines": []}}
+    empty |= {
+        "curation": {},
+        "generator": {},
+        "pictures": {},
+        "fairness": {"tables": [], "gaps": [], "differences": {}, "left_out": []},
+    }
     template = environment.get_template("report.html.j2")
     with_section = template.render(**told, **empty, shift=shift_tables({"shift": folder}))
     section = with_section[with_section.index('<h2 id="shift"') : with_section.index('<h2 id="fairness"')]

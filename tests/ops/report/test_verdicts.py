@@ -1,16 +1,14 @@
-"""Fairness and claims from outcomes that are known."""
+"""Verdicts on claims from outcomes that are known."""
 
 import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ops.errors import AmalgamError
-from ops.evaluate.config import FairnessConfig
-from ops.evaluate.fairness import measure_fairness
-from ops.evaluate.measurements import read_measurements
 from ops.report.claims import judge_claims
 from ops.report.config import Claim, ClaimsConfig
 
@@ -28,25 +26,8 @@ def predictions(folder, outcomes: dict[tuple[str, int], np.ndarray], groups, thr
             )
             parts.append(part)
     table = pd.concat(parts, ignore_index=True)
-    pq.write_table(__import__("pyarrow").Table.from_pandas(table), folder / "predictions.parquet")
+    pq.write_table(pa.Table.from_pandas(table), folder / "predictions.parquet")
     return folder
-
-
-def test_fairness_by_hand(shards, folders, recorder, tmp_path):
-    groups = ["0"] * 40 + ["1"] * 10
-    right = np.array([True] * 30 + [False] * 10 + [True] * 4 + [False] * 6)
-    robustness = predictions(tmp_path / "r", {("classifier/real", 0): right}, groups)
-    (out,) = folders("fairness")
-    measure_fairness(FairnessConfig(attribute="tone", replicates=500), robustness, shards, out, recorder)
-    rows = read_measurements(out).set_index(["metric", "group"])
-    assert rows.loc[("accuracy", "tone=0"), "value"] == 0.75
-    assert rows.loc[("accuracy", "tone=1"), "value"] == 0.4
-    assert rows.loc[("worst-group accuracy", "tone=1"), "value"] == 0.4
-    gap = rows.loc[("accuracy gap", "all")]
-    assert gap["value"] == pytest.approx(0.35)
-    assert gap["low"] < 0.35 < gap["high"]
-    with pytest.raises(AmalgamError, match="no attribute 'age'"):
-        measure_fairness(FairnessConfig(attribute="age"), robustness, shards, out, recorder)
 
 
 def claim(measure: str) -> Claim:
@@ -87,6 +68,27 @@ def test_a_smaller_gap_is_the_better_one(tmp_path, folders, recorder):
     verdict = verdicts(tmp_path, folders, recorder, real, mixed, "gap")
     assert verdict["effect"] == pytest.approx(1.0)
     assert verdict["holds"] is True
+
+
+def test_the_worst_group_decides_and_is_named(tmp_path, folders, recorder):
+    """Of 400 images a fifth are of group 1, which both models see worse; unlabelled images say nothing of groups."""
+    groups = (["0"] * 4 + ["1"]) * 80
+    real, mixed = np.ones(400, bool), np.ones(400, bool)
+    rare = np.flatnonzero(np.array(groups) == "1")
+    real[rare[:40]], mixed[rare[:10]] = False, False
+    groups[rare[0]] = None
+    outcomes = {("classifier/real", s): real for s in (0, 1)} | {("classifier/mixed", s): mixed for s in (0, 1)}
+    robustness = predictions(tmp_path / "r", outcomes, groups)
+    (out,) = folders("claims")
+    tests = [claim("worst_group"), claim("gap"), claim("clean")]
+    judge_claims(ClaimsConfig(tests=tests, replicates=500), robustness, tmp_path, out, recorder)
+    worst, gap, clean = json.loads((out / "claims.json").read_text())
+    assert worst["effect"] == pytest.approx(30 / 79)
+    assert worst["holds"] is True
+    assert gap["effect"] == pytest.approx(30 / 79), "the other group is always right"
+    assert (worst["n"], gap["n"], clean["n"]) == (399, 399, 400)
+    assert worst["worst groups"] == {"classifier/mixed": "tone=1", "classifier/real": "tone=1"}
+    assert clean["worst groups"] == {}
 
 
 def test_a_claim_about_an_unknown_model_is_named(tmp_path, folders, recorder):

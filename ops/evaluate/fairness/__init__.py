@@ -1,0 +1,1 @@
+"""For whom a model works: measures by group, worst groups and gaps, in and out of distribution."""
