@@ -125,12 +125,12 @@ def model_card_asset(
     group_name="evaluation",
     deps=["robustness", "real_shards"],
     kinds={"parquet"},
-    metadata=op("ops.evaluate.fairness"),
+    metadata=op("ops.evaluate.fairness.measure"),
 )
 def fairness(context: dg.AssetExecutionContext, steps: dg.ResourceParam[Steps]) -> dg.MaterializeResult:
-    """Accuracy by group, the worst group and the gap, in and out of distribution."""
-    from ops.evaluate.config import FairnessConfig
-    from ops.evaluate.fairness import measure_fairness
+    """Every measure by group, the worst group and the gap, in and out of distribution; models compared in them."""
+    from ops.evaluate.fairness.config import FairnessConfig
+    from ops.evaluate.fairness.measure import measure_fairness
 
     with steps.begin(context) as step:
         config = step.config(FairnessConfig)

@@ -21,9 +21,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.results import ROOT, interval, table, verdict_lines, write_result
+from ops.evaluate.fairness.names import ACCURACY, IN, OUT, axis_of, gap, worst_group
 from ops.report.comparisons import comparison_table
 
 COMMAND = "python -m benchmarks.demo"
+AXIS = "tone"
+GROUPS = (worst_group(ACCURACY), gap(ACCURACY))
 READ = """
 import json
 import dagster as dg
@@ -74,8 +77,9 @@ def measure(folder: Path) -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    names = ("robustness", "corruptions", "fairness", "comparisons")
+    names = ("robustness", "corruptions", "comparisons")
     rows = [row for name in names for row in read_rows(folder / "store" / name)]
+    rows += [row for row in read_rows(folder / "store" / "fairness") if row["metric"] in GROUPS and by_tone(row)]
     compared = comparison_table({"comparisons": folder / "store" / "comparisons"})
     verdicts = json.loads((folder / "store" / "claims" / "claims.json").read_text(encoding="utf-8"))
     page = render(figures, stages, pd.DataFrame(rows), compared, verdicts)
@@ -88,6 +92,11 @@ def timed(command: list[str], folder: Path, env: dict[str, str]) -> float:
     start = time.monotonic()
     subprocess.run(command, cwd=folder, env=env, check=True)
     return time.monotonic() - start
+
+
+def by_tone(row: dict[str, Any]) -> bool:
+    """Say whether a measurement of fairness is of tones, in or out of distribution."""
+    return axis_of(row["group"]) == AXIS and row["split"] in (IN, OUT)
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -107,7 +116,7 @@ def render(
     wide = rows[~rows["metric"].str.startswith("accuracy after")]
     accuracy = wide[(wide["group"] == "all") & wide["metric"].str.contains("clean|robust accuracy \\(")]
     accuracy = accuracy[~accuracy["metric"].str.contains("gap|worst|difference")]
-    gaps = rows[rows["metric"].isin(["accuracy gap", "worst-group accuracy"])]
+    gaps = rows[rows["metric"].isin(GROUPS)]
     corruptions = rows[rows["metric"].isin(["accuracy without corruption", "mean corruption error (C-style)"])]
     return "\n".join(
         [
@@ -153,6 +162,9 @@ def render(
             pivot(corruptions),
             "",
             "## Groups (by skin tone of the drawing)",
+            "",
+            "In distribution are `test` and `near` together, out of it `shift_seen` and `shift_unseen`. Intervals hold worst "
+            "group and gap of all groups at once; of groups that are alike the estimate of a gap is too large.",
             "",
             pivot(gaps),
             "",

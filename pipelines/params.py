@@ -16,9 +16,10 @@ from ops.config import Config
 from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConfig, RealShardsConfig
 from ops.errors import AmalgamError
 from ops.evaluate.comparison_config import ComparisonsConfig
-from ops.evaluate.config import FairnessConfig, RobustnessConfig
+from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.score import ALEXNET_NAME
+from ops.evaluate.fairness.config import FairnessConfig
 from ops.evaluate.shift.config import ShiftConfig
 from ops.generate.baselines.config import BaselinesConfig
 from ops.generate.config import AutoencoderConfig
