@@ -76,8 +76,22 @@ def common(command: Command) -> Command:
 
 @import_group.command("camelyon17")
 @common
-@click.option("--train", multiple=True, type=int, default=(0, 3, 4), show_default=True, help="Hospitals to train on.")
-@click.option("--shift", multiple=True, type=int, default=(1, 2), show_default=True, help="Hospitals never trained on.")
+@click.option(
+    "--train",
+    multiple=True,
+    type=int,
+    default=(0, 3, 4),
+    show_default=True,
+    help="Hospital to train on; once for each.",
+)
+@click.option(
+    "--shift",
+    multiple=True,
+    type=int,
+    default=(1, 2),
+    show_default=True,
+    help="Hospital never trained on; once for each.",
+)
 def import_camelyon17(source: Path, out: Path, **settings: Any) -> None:
     """CAMELYON17-WILDS: tumour or not, by hospital.
 
@@ -101,7 +115,7 @@ def import_camelyon17(source: Path, out: Path, **settings: Any) -> None:
 )
 @click.option("--demographics", type=FILE, help="CSV with PATIENT and PRIMARY_RACE: adds the attribute race.")
 def import_chestxray(source: Path, out: Path, **settings: Any) -> None:
-    """CheXpert, and NIH ChestX-ray14 as the shift: one finding or not, by sex.
+    """CheXpert, with ChestX-ray14 as the shift: a finding or not.
 
     SOURCE holds both downloads: a folder with train.csv, valid.csv and their images (CheXpert-v1.0 or -small), and one with
     Data_Entry_2017.csv and images_001/ to images_012/. Frontal views only; patients are dealt out; lateral views, uncertain
@@ -129,11 +143,13 @@ def import_chestxray(source: Path, out: Path, **settings: Any) -> None:
 )
 @click.option("--min-images", default=20, show_default=True, help="Least training images of a diagnosis.")
 def import_dermatology(source: Path, out: Path, columns: tuple[str, ...], **settings: Any) -> None:
-    """Skin lesions with a table as archives such as ISIC's have it: diagnosis, by sex, age or skin tone.
+    """Skin lesions with a table, as archives such as ISIC's have.
+
+    The class is the diagnosis, the domain the source; sex, age and skin tone are attributes where the table has them.
 
     SOURCE holds the table and, anywhere below, the images. Known names of columns are found by themselves: isic_id,
     diagnosis, source, patient_id, lesion_id, sex, age_approx, fitzpatrick_skin_type and some more; name others with
-    --column source=clinic. The source is the domain. Images without a diagnosis are left out, and so are rare ones.
+    --column source=clinic. Images without a diagnosis are left out, and so are rare ones.
     """
     from ops.data.layouts.dermatology import read_dermatology
 

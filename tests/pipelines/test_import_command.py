@@ -96,7 +96,7 @@ def test_a_column_without_a_name_and_a_source_that_is_not_there(project, monkeyp
     ],
 )
 def test_help_says_what_is_asked(layout, options):
-    text = CliRunner().invoke(main, ["import", layout, "--help"]).output
+    text = " ".join(CliRunner().invoke(main, ["import", layout, "--help"]).output.split())
     for word in [*options, "--source", "--out", "--missing", "--seed", "--test-share"]:
         assert word in text
     assert layout in CliRunner().invoke(main, ["import", "--help"]).output

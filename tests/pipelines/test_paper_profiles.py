@@ -4,6 +4,7 @@ The ops are those of the assets, in their order; only sizes and steps differ fro
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,9 +119,15 @@ def bring(profile: str, home: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=sorted(IMPORTS))
-def run(request, tmp_path_factory) -> Run:
-    profile = request.param
-    home = tmp_path_factory.mktemp(profile)
+def run(request, tmp_path_factory) -> Iterator[Run]:
+    """Yield a profile and what its ops make of a download; rendering figures would take longer than all else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: path.touch())
+        yield carry_through(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def carry_through(profile: str, home: Path) -> Run:
+    """Run the ops of the assets from the import to the claims, in their order."""
     raw = bring(profile, home)
     made = Run(profile, tiny(profile), home)
     params, folder, monitor = made.params, made.folder, Silent()

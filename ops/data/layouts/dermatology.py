@@ -85,7 +85,7 @@ def read_dermatology(config: DermatologyConfig, source: Path) -> Listing:
             f"no image of {config.metadata} can be taken: {_reasons(sieve)}", "see --help for what is left out, and why"
         )
     table = sieve.table.assign(domain=sieve.table["source"], caption=sieve.table["label"])[[*COLUMNS, *attributes]]
-    high_risk = [name for name in HIGH_RISK if name in set(table["label"])]
+    high_risk = ", ".join(name for name in HIGH_RISK if name in set(table["label"])) or "none of the classes"
     dataset = {
         "name": "dermatology",
         "groups": config.require[0] if config.require else attributes[0],
@@ -100,12 +100,10 @@ def read_dermatology(config: DermatologyConfig, source: Path) -> Listing:
             "real": "Images, diagnoses and what is said of people are those of the table.",
             "arranged": "The splits: patients (or lesions, or images, where no more is known) are dealt out within each "
             f"source; out of distribution: {', '.join(config.shift) or 'none'}.",
-            "high risk": ", ".join(high_risk) or "none of the classes",
+            "high risk": high_risk,
         },
     }
-    return Listing(
-        table, sieve.left_out, dataset, [f"classes that must not be missed: {dataset['notes']['high risk']}"]
-    )
+    return Listing(table, sieve.left_out, dataset, [f"classes that must not be missed: {high_risk}"])
 
 
 def _columns(config: DermatologyConfig, path: Path) -> dict[Role, str]:
