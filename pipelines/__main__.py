@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ops.errors import AmalgamError
+from pipelines.importing import import_group
 from pipelines.voting.command import vote_command
 
 
@@ -17,6 +18,7 @@ def main() -> None:
     python -m pipelines run                  make everything that is not up to date
     python -m pipelines status               see what is up to date, and why not
     python -m pipelines profile fashion      switch to another profile
+    python -m pipelines import --help        bring a dataset that you downloaded
     python -m pipelines ui                   open Dagster and MLflow on this machine
     """  # noqa: D301 (\b tells click to keep the lines)
 
@@ -183,6 +185,7 @@ def ui(port: int, mlflow_port: int) -> None:
     serve(port, mlflow_port)
 
 
+main.add_command(import_group)
 main.add_command(vote_command)
 
 

@@ -12,7 +12,7 @@ TEMPLATES = (
     "{subject}, in {domain} style",
     "{label}: {subject}",
 )
-"""Four phrasings, so that the generator does not hang on one."""
+"""Four phrasings, so that the generator does not hang on one; of drawings. `templates_of` has those of a dataset."""
 PERSONAL = re.compile(r"[\w.+-]+@[\w-]+\.\w+|https?://\S+|\+?\d[\d ()/-]{7,}\d")
 """Mail addresses, links and telephone numbers."""
 
@@ -27,18 +27,27 @@ def subject_of(name: str, attributes: Mapping[str, str], dataset: Mapping[str, A
     return ", ".join([name, *parts])
 
 
+def templates_of(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the phrasings of a dataset: `caption_templates` in its `dataset.json`, or those of drawings.
+
+    `{subject}`, `{domain}` and `{label}` in them are filled in.
+    """
+    return tuple(dataset.get("caption_templates", TEMPLATES))
+
+
 def caption_of(
     name: str, label: str, domain: str, attributes: Mapping[str, str], dataset: Mapping[str, Any], *seed: int | str
 ) -> str:
     """Return a caption; `seed` chooses the phrasing."""
-    template = TEMPLATES[derive_seed("caption", *seed) % len(TEMPLATES)]
+    templates = templates_of(dataset)
+    template = templates[derive_seed("caption", *seed) % len(templates)]
     return phrase(template, name, label, domain, attributes, dataset)
 
 
 def phrase(
     template: str, name: str, label: str, domain: str, attributes: Mapping[str, str], dataset: Mapping[str, Any]
 ) -> str:
-    """Return the caption in one of `TEMPLATES`."""
+    """Return the caption in one of the phrasings of `templates_of`."""
     return template.format(subject=subject_of(name, attributes, dataset), domain=domain.replace("_", " "), label=label)
 
 

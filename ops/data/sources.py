@@ -2,15 +2,20 @@
 
 Two layouts are read. The embedded one: `dataset.json` and Parquet files `images-*.parquet` that hold the image bytes. A
 user's own: a folder of image files and a table (`table.csv` or `table.parquet`) with the columns `file`, `label` and
-`domain`, optionally `caption`, `concept` and `split`; every other column is an attribute. `dataset.json` is optional
-there (classes and so on follow from the table).
+`domain`, optionally `caption`, `concept`, `split` and `sha256`; every other column is an attribute. `dataset.json` is
+optional there (classes and so on follow from the table).
+
+Images of a user's table may stay where a download put them: `root` in `dataset.json` is then the folder that `file` is
+relative to, as a path from the folder that holds the table's own (from `data/`, for `data/mine`). It leads to a folder
+below that one, and no file leads out of it, by `..` or by a link: who writes a table does not choose what is read. With
+the column `sha256` of the files' bytes, the version of the table's folder is that of the images too.
 """
 
 import hashlib
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -42,10 +47,12 @@ INDEX_SCHEMA = pa.schema(
         ("height", pa.int32()),
     ]
 )
+TOLD = ("id", "label", "domain", "attributes", "split", "name", "concept")
+"""What the index keeps of a row; its bytes would fill the memory."""
 QUARANTINE_SCHEMA = pa.schema([("id", pa.string()), ("file", pa.string()), ("reason", pa.string())])
-KNOWN = {"file", "id", "label", "domain", "caption", "concept", "split"}
+KNOWN = {"file", "id", "label", "domain", "caption", "concept", "split", "sha256"}
 UNDECODABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError)
-"""What `as_png` raises for bytes that are no image."""
+"""What `as_png` raises for bytes that are no image, and `unchanged` for those of another one."""
 
 
 def ingest_images(config: RawImagesConfig, source: Path, out: Path, monitor: Monitor) -> Summary:
@@ -65,7 +72,7 @@ def ingest_images(config: RawImagesConfig, source: Path, out: Path, monitor: Mon
             continue
         _check(row, dataset)
         try:
-            data, size = as_png(row["data"], config.image_size)
+            data, size = as_png(unchanged(row), config.image_size)
         except UNDECODABLE as error:
             quarantine.append({"id": row["id"], "file": row["file"], "reason": reason_of(error)})
             continue
@@ -74,7 +81,7 @@ def ingest_images(config: RawImagesConfig, source: Path, out: Path, monitor: Mon
         waiting.append((key, data, {"id": row["id"], "label": row["label"]}))
         index.append(
             {
-                **row,
+                **{name: row[name] for name in TOLD},
                 "shard": shard,
                 "key": key,
                 "sha256": hashlib.sha256(data).hexdigest(),
@@ -109,7 +116,9 @@ def open_source(source: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]],
             table = read(path, **({"dtype": str, "keep_default_na": False} if path.suffix == ".csv" else {})).astype(
                 str
             )
-            return _user_dataset(source, table), _user_rows(source, table), len(table)
+            dataset = _user_dataset(source, table)
+            images = image_folder(source, dataset.pop("root", None))
+            return dataset, _user_rows(images, table), len(table)
     raise AmalgamError(
         f"{source} holds neither images-*.parquet nor table.csv",
         "dvc pull (embedded data), or put a table with the columns file, label, domain beside your images",
@@ -143,15 +152,46 @@ def _user_dataset(source: Path, table: pd.DataFrame) -> dict[str, Any]:
     return {**found, **(read_json(path) if path.exists() else {})}
 
 
-def _user_rows(source: Path, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def image_folder(source: Path, root: str | None) -> Path:
+    """Return the folder that the files of the table in `source` are relative to: `source`, or what `root` names.
+
+    Raises AmalgamError if `root` leads out of the folder that holds `source`, or to none.
+    """
+    if root is None:
+        return source.resolve()
+    holder, path = source.parent.resolve(), PurePosixPath(root)
+    found = (holder / path).resolve()
+    if path.is_absolute() or ".." in path.parts or found == holder or not found.is_relative_to(holder):
+        raise AmalgamError(
+            f"the root in {source.name}/dataset.json is {root!r}, which is no folder below {holder.name}/",
+            f"move the images there (a link will not do), and name them by a path from {holder.name}/",
+        )
+    if not found.is_dir():
+        raise AmalgamError(f"{holder.name}/{root}, which {source.name} refers to, is not here", "dvc pull")
+    return found
+
+
+def image_path(images: Path, name: str) -> Path:
+    """Return the path of the file `name` in the folder `images` (resolved); AmalgamError if it leads out of it."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not (images / path).resolve().is_relative_to(images):
+        raise AmalgamError(
+            f"the file {name!r} is not inside {images.name}", "name files by a path below it; links may not lead out"
+        )
+    return images / path
+
+
+def _user_rows(images: Path, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     attributes = sorted(set(table.columns) - KNOWN)
-    for record in table.to_dict("records"):
+    for values in table.itertuples(index=False, name=None):  # one row at a time: tables can be long
+        record = dict(zip(table.columns, values, strict=True))
         name = record["file"]
-        path = source / name
+        path = image_path(images, name)
         yield {
             "id": record.get("id") or name,
             "file": name,
             "data": path.read_bytes() if path.is_file() else b"",
+            "expected": record.get("sha256") or None,
             "label": record["label"],
             "domain": record["domain"],
             "attributes": {a: record[a] for a in attributes},
@@ -159,6 +199,15 @@ def _user_rows(source: Path, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "name": record.get("caption") or record["label"],
             "concept": record.get("concept") or record.get("id") or name,
         }
+
+
+def unchanged(row: dict[str, Any]) -> bytes:
+    """Return the bytes of a row; raises ValueError if they are not those that its table has the `sha256` of."""
+    expected = row.get("expected")
+    if expected and hashlib.sha256(row["data"]).hexdigest() != expected:
+        raise ValueError("not the file that the table was made with" if row["data"] else "the file is missing")
+    data: bytes = row["data"]
+    return data
 
 
 def _check(row: dict[str, Any], dataset: dict[str, Any]) -> None:

@@ -68,7 +68,12 @@ def natural_rows(config: EvaluationPromptsConfig, table: pd.DataFrame) -> list[d
 def neutral_rows(
     config: EvaluationPromptsConfig, table: pd.DataFrame, dataset: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return rows of a plan whose style and attributes are open (None)."""
+    """Return rows of a plan whose style and attributes are open (None).
+
+    They name class and concept, or the class alone where concepts are no words, such as patients' numbers: where the names of
+    most images do not hold them.
+    """
+    spoken = np.mean([c.lower() in n.lower() for c, n in zip(table["concept"], table["name"], strict=True)]) > 0.5
     pairs = table.groupby(["label", "concept"], as_index=False)["weight"].sum()
     rng = np.random.default_rng(derive_seed(config.seed, "neutral prompts"))
     pairs["draw"] = rng.random(len(pairs))
@@ -80,9 +85,9 @@ def neutral_rows(
             "label": label,
             "domain": None,
             "attributes": {name: None for name in sorted(dataset["attributes"])},
-            "name": concept,
+            "name": concept if spoken else label,
             "concept": concept,
-            "caption": f"{label}: {concept}",
+            "caption": f"{label}: {concept}" if spoken else label,
         }
         for number, (label, concept) in enumerate(zip(chosen["label"], chosen["concept"], strict=True))
         for copy in range(config.neutral_images)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats.qmc import Halton
 
-from ops.data.captions import TEMPLATES, phrase
+from ops.data.captions import phrase, templates_of
 from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.sample.cells import Grid, JointTable
@@ -197,7 +197,7 @@ def _rows(part: pa.RecordBatch, block: Block, cells: pd.DataFrame, grid: Grid, d
     for factor, values, code in zip(grid.factors, grid.values, codes, strict=True):
         factors[factor] = pa.array(values, pa.string()).take(pa.array(code))
     attributes = {name: factors[name] for name in sorted(dataset["attributes"])}
-    phrasing = (block.phrasing * len(TEMPLATES)).astype(np.int64)
+    phrasing = (block.phrasing * len(templates_of(dataset))).astype(np.int64)
     copied = pa.array((mine["method"] == OVERSAMPLE).to_numpy())
     return pa.table(
         {
@@ -243,8 +243,9 @@ def _captions(
     told["phrasing"] = phrasing
     number = told.groupby(list(told.columns), sort=False, dropna=False).ngroup().to_numpy()
     distinct = told.drop_duplicates()
+    templates = templates_of(dataset)
     made = [
-        phrase(TEMPLATES[how], name, label, domain, dict(zip(attributes, values, strict=True)), dataset)
+        phrase(templates[how], name, label, domain, dict(zip(attributes, values, strict=True)), dataset)
         for name, label, domain, *values, how in distinct.itertuples(index=False, name=None)
     ]
     return pa.array(made, pa.string()).take(pa.array(number))

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ops.data.captions import caption_of
 from ops.data.config import CuratedManifestConfig, ManifestConfig, RawImagesConfig, RealShardsConfig
 from ops.data.curation import curate_manifest
 from ops.data.expectations import check_manifest
@@ -202,6 +203,55 @@ def test_tables_that_lack_something(folders, recorder, change, words):
     change(user_folder(source)).to_csv(source / "table.csv", index=False)
     with pytest.raises(AmalgamError, match=words):
         ingest_images(RawImagesConfig(dataset="mine"), source, raw, recorder)
+
+
+def test_a_table_may_refer_to_images_elsewhere_below_the_same_folder(folders, recorder):
+    source, images, raw, same = folders("data/mine", "data/downloads/photos", "raw", "same")
+    table = user_folder(images)
+    table.to_csv(images / "table.csv", index=False)
+    table.to_csv(source / "table.csv", index=False)
+    (source / "dataset.json").write_text('{"root": "downloads/photos", "name": "photos"}')
+    ingest_images(RawImagesConfig(dataset="data/mine"), source, raw, recorder)
+    ingest_images(RawImagesConfig(dataset="data/downloads/photos"), images, same, recorder)
+    assert (raw / "images.parquet").read_bytes() == (same / "images.parquet").read_bytes()
+    assert "root" not in (raw / "dataset.json").read_text(), "where images were is no part of the artefact"
+
+
+@pytest.mark.parametrize("root", ["", ".", "..", "../elsewhere", "/etc", "downloads/../..", "link"])
+def test_a_root_that_leads_out_is_refused(folders, recorder, root):
+    source, raw, elsewhere, _ = folders("data/mine", "raw", "elsewhere", "data/downloads")
+    (source.parent / "link").symlink_to(elsewhere)
+    user_folder(elsewhere).to_csv(source / "table.csv", index=False)
+    (source / "dataset.json").write_text(f'{{"root": "{root}"}}')
+    with pytest.raises(AmalgamError, match="which is no folder below data/"):
+        ingest_images(RawImagesConfig(dataset="data/mine"), source, raw, recorder)
+
+
+def test_a_root_that_is_not_here_says_dvc_pull(folders, recorder):
+    source, raw = folders("data/mine", "raw")
+    user_folder(source).to_csv(source / "table.csv", index=False)
+    (source / "dataset.json").write_text('{"root": "downloads/photos"}')
+    with pytest.raises(AmalgamError, match="downloads/photos, which mine refers to, is not here") as error:
+        ingest_images(RawImagesConfig(dataset="data/mine"), source, raw, recorder)
+    assert error.value.remedy == "dvc pull"
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hosts", "link/secret.png"])
+def test_a_file_that_leads_out_is_refused(folders, recorder, name):
+    source, raw, elsewhere = folders("mine", "raw", "elsewhere")
+    table = user_folder(source)
+    Image.new("RGB", (8, 8)).save(elsewhere / "secret.png")
+    (source / "link").symlink_to(elsewhere)
+    table.loc[3, "file"] = name
+    table.to_csv(source / "table.csv", index=False)
+    with pytest.raises(AmalgamError, match=f"'{name}' is not inside mine"):
+        ingest_images(RawImagesConfig(dataset="mine"), source, raw, recorder)
+
+
+def test_a_dataset_has_captions_of_its_own():
+    dataset = {"caption_templates": ["a scan of {subject}", "{label}"], "attribute_phrases": {"sex": "{}"}}
+    made = {caption_of("a lung", "healthy", "clinic", {"sex": "female"}, dataset, seed) for seed in range(20)}
+    assert made == {"a scan of a lung, female", "healthy"}
 
 
 def test_an_unknown_label_is_named(folders, recorder):

@@ -51,6 +51,14 @@ def test_neutral_prompts_are_even_over_classes_and_open():
         assert row["caption"] == f"{row['label']}: {row['concept']}"
 
 
+def test_concepts_that_are_no_words_are_not_told():
+    """Patients' numbers, for instance: the generator never saw them in a caption."""
+    config = EvaluationPromptsConfig(neutral_prompts=6, neutral_images=2)
+    numbered = table().assign(concept=[f"patient{i:05d}" for i in range(len(table()))])
+    rows = neutral_rows(config, numbered, {"attributes": {}})
+    assert {row["caption"] for row in rows} == {row["name"] for row in rows} == {"bar", "disc"}
+
+
 def test_plans_are_written_and_repeat(shards, tmp_path):
     config = EvaluationPromptsConfig(images=20, neutral_prompts=2, neutral_images=2)
     files = []

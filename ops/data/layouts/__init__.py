@@ -1,0 +1,1 @@
+"""Downloads as their publishers lay them out, made into raw data of the project."""
