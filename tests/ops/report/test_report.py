@@ -18,7 +18,7 @@ from ops.evaluate.fairness.differences import SCHEMA as DIFFERENCES
 from ops.evaluate.measurements import UNION, row, write_measurements
 from ops.files import content_hash, write_json
 from ops.report.config import ReportConfig
-from ops.report.html import write_report
+from ops.report.html import PICTURES, TEMPLATES, write_report
 
 EVIL = '<script>alert("x")</script>'
 CLAIM = {
@@ -252,3 +252,9 @@ def test_without_pairs_there_is_no_section(inputs, tmp_path, recorder):
     pq.write_table(pa.Table.from_pylist([], SCHEMA), tmp_path / "none" / "comparisons.parquet")
     text = page({**inputs, "comparisons": tmp_path / "none"}, tmp_path / "out", recorder)
     assert 'id="comparisons"' not in text
+
+
+def test_every_picture_that_is_read_is_shown():
+    """The page names each one's place."""
+    template = (TEMPLATES / "report.html.j2").read_text(encoding="utf-8")
+    assert [f"{stage}/{name}" for stage, name, _ in PICTURES if f'show("{stage}/{name}")' not in template] == []
