@@ -38,8 +38,8 @@ PICTURES = (
     (
         "synthetic_report",
         "complementarity",
-        "Whether images are nearest to training images, to held-out ones (other concepts), or to others of their own. More real "
-        "images would look like the first line.",
+        "Whether images are nearest to training images, to held-out ones (other concepts), or to others of their own. "
+        "More real images would look like the first line.",
     ),
     ("training_study", "overfitting", "Robust accuracy along training, of averaged and live weights."),
     ("training_study", "augmentation", "Robust accuracy by augmentation."),
