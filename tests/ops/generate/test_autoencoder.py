@@ -147,6 +147,11 @@ def test_given_weights_are_taken_as_they_are_or_trained_on(train):
     assert str(first.parent) not in text
 
 
+def same_weights(one, other) -> bool:
+    states = [load_autoencoder(folder, CPU).state_dict() for folder in (one, other)]
+    return all(torch.equal(*pair) for pair in zip(*(state.values() for state in states), strict=True))
+
+
 def test_shipped_weights_are_used_only_where_they_learnt_the_same_images(train, shards, tmp_path, recorder):
     first = train(changed(steps=40), "first")
     shipped = tmp_path / "shipped"
@@ -154,12 +159,13 @@ def test_shipped_weights_are_used_only_where_they_learnt_the_same_images(train, 
     images = open_images(shards, "train", tmp_path)
     write_record(shipped, images, "40 steps of a test")
     taken = train(CONFIG, "taken", start=shipped, monitor=recorder)
-    assert load_codec(taken, CPU).identity == load_codec(shipped, CPU).identity
+    assert same_weights(taken, shipped)
     assert recorder.notes == []
     write_record(shipped, images.subset(np.arange(90)), "of fewer images")
     scratch = train(CONFIG, "scratch", start=shipped, monitor=recorder)
     assert recorder.notes == ["the shipped autoencoder is not used: it learnt from other images"]
-    assert load_codec(scratch, CPU).identity == load_codec(train(CONFIG, "plain"), CPU).identity
+    assert same_weights(scratch, train(CONFIG, "plain"))
+    assert not same_weights(scratch, shipped)
 
 
 def test_given_weights_with_other_latents_are_normalised_without_a_step(train, shards, tmp_path):
