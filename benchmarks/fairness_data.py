@@ -6,6 +6,7 @@ the filter of the default profile, scored by a classifier that is none of the ar
 """
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from ops.data.manifest import read_manifest
 from ops.files import read_json, write_json
 from ops.generate.autoencoder import train_autoencoder
 from ops.generate.diffusion import train_diffusion
+from ops.generate.source import Row
 from ops.generate.synthesis import generate_shards
 from ops.runtime import pick_device
 from ops.sample.filtering import filter_synthetic
@@ -99,13 +101,15 @@ def planned(params: Params, shards: Path, kind: str, multiple: float, out: Path)
     plan_samples(config, shards, out, Bar(f"plan {kind}"))
     if kind == LABEL:
         table = pq.read_table(out / "plan.parquet")
-        rows = [
-            {**row, "caption": "", "domain": None, "attributes": []}
-            for row in table.to_pylist(maps_as_pydicts="strict")
-        ]
+        rows = [label_alone(row) for row in table.to_pylist(maps_as_pydicts="strict")]
         pq.write_table(pa.Table.from_pylist(rows, ROW_SCHEMA), out / "plan.parquet", compression="zstd")
         dataset = read_json(out / "dataset.json")
         write_json(out / "dataset.json", {**dataset, "groups": "label", "attributes": {}})
+
+
+def label_alone(row: Row) -> dict[str, Any]:
+    """Return a row of a plan that tells the generator its class, and nothing of domain, attributes and caption."""
+    return {**row, "caption": "", "domain": None, "attributes": dict.fromkeys(row["attributes"])}
 
 
 def training_images(shards: Path) -> int:

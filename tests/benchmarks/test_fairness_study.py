@@ -7,8 +7,10 @@ import pytest
 
 import benchmarks.fairness as study
 from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe
+from benchmarks.fairness_data import label_alone
 from benchmarks.fairness_page import CLAIMS, OURS, arms_table, differences_table, page_of, verdicts_of
 from ops.evaluate.fairness.names import ACCURACY, AUROC, IN, OUT, gap, worst_group
+from ops.generate.conditioning import Conditioner
 
 PLAIN = plain_recipe()
 MEASURES = {ACCURACY: "all", worst_group(ACCURACY): "tone", gap(ACCURACY): "tone", AUROC: "all"}
@@ -102,3 +104,11 @@ def test_an_arm_gets_what_it_needs_and_nothing_is_trained_twice(monkeypatch, tmp
     assert begun[2]["mixed"] == Path("both")
     assert (begun[3]["initial"], begun[3]["mixed"]) == (tmp_path / "pretrain-3", None)
     assert {given["seed"] for given in begun} == {3}
+
+
+def test_a_label_alone_is_the_null_of_every_other_condition():
+    names, values = ["label", "domain", "gender", "tone"], [["a", "b"], ["flat"], ["man", "woman"], ["1", "2", "3"]]
+    conditioner = Conditioner(names, values, context=8, embedding=8, max_tokens=4)
+    row = {"label": "b", "domain": "flat", "attributes": {"gender": "man", "tone": "2"}, "caption": "b, a man"}
+    assert conditioner.encode([row, label_alone(row)]).tolist() == [[1, 0, 0, 1], [1, 1, 2, 3]]
+    assert label_alone(row)["caption"] == ""
