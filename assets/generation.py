@@ -177,7 +177,7 @@ def generator_samples_asset(*, cascade: bool) -> dg.AssetsDefinition:
                 step.parent("diffusion"),
                 step.out,
                 step.scratch,
-                step.device,
+                step.launcher,
                 step,
                 step.parent(UPSAMPLER) if cascade else None,
             )

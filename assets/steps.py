@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import dagster as dg
 
 from ops.config import Config
+from ops.launching import Launcher
 from ops.progress import Monitor
 from ops.summary import Summary
 
@@ -42,6 +43,10 @@ class Step(Monitor, Protocol):
     @property
     def device(self) -> "torch.device":
         """The device this step computes on."""
+
+    @property
+    def launcher(self) -> Launcher:
+        """Where the pieces of jobs that can be split are done."""
 
     @property
     def processes(self) -> int:

@@ -70,7 +70,7 @@ def synthetic_shards_asset(*, cascade: bool, gated: bool) -> dg.AssetsDefinition
                 step.parent("diffusion"),
                 step.out,
                 step.scratch,
-                step.device,
+                step.launcher,
                 step,
                 step.parent(UPSAMPLER) if cascade else None,
                 step.parent("real_shards") if gated else None,

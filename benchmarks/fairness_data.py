@@ -20,6 +20,7 @@ from ops.generate.autoencoder import train_autoencoder
 from ops.generate.diffusion import train_diffusion
 from ops.generate.source import Row
 from ops.generate.synthesis import generate_shards
+from ops.launching import Here
 from ops.runtime import pick_device
 from ops.sample.filtering import filter_synthetic
 from ops.sample.plan import plan_samples
@@ -69,7 +70,7 @@ def synthetic(shards: Path, kind: str, multiple: float) -> Path:
     drawn = once(
         home / "drawn",
         lambda out, scratch: generate_shards(
-            params.synthetic_shards, plan, model, out, scratch, device, Bar(f"{kind} x{multiple:g}")
+            params.synthetic_shards, plan, model, out, scratch, Here(device), Bar(f"{kind} x{multiple:g}")
         ),
     )
     judge = scorer(shards, params)

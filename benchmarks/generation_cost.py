@@ -30,6 +30,7 @@ from ops.generate.model_config import DiffusionConfig, UNetConfig
 from ops.generate.pipeline import MODEL, PromptPipeline
 from ops.generate.synthesis import generate_shards
 from ops.generate.synthesis_config import SyntheticShardsConfig
+from ops.launching import Here
 from ops.progress import Silent
 from ops.runtime import configure_torch
 from ops.sample.schema import ROW_SCHEMA
@@ -108,7 +109,7 @@ def written(shards: Path, diffusion: Path, config: SyntheticShardsConfig, count:
             folder.mkdir()
         write_plan(shards, plan, count)
         wall, cpu = time.perf_counter(), time.process_time()
-        generate_shards(config, plan, diffusion, out, scratch, torch.device("cpu"), Silent())
+        generate_shards(config, plan, diffusion, out, scratch, Here(torch.device("cpu")), Silent())
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return {"images": count, "seconds": wall, "core seconds": cpu, "peak memory MiB": peak}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ops.launching import Here
 from ops.runtime import prepare_threads
 
 prepare_threads()
@@ -126,7 +127,9 @@ def answers(params: Params, diffusion: Path, prompts: Path, folder: Path) -> Pat
     config = params.generator_samples.model_copy(update={"steps": SAMPLING_STEPS, "seed": params.diffusion.seed})
     return once(
         folder,
-        lambda out, scratch: sample_prompts(config, prompts, diffusion, out, scratch, pick_device(), Bar(folder.name)),
+        lambda out, scratch: sample_prompts(
+            config, prompts, diffusion, out, scratch, Here(pick_device()), Bar(folder.name)
+        ),
     )
 
 

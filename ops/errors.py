@@ -11,3 +11,7 @@ class AmalgamError(Exception):
         super().__init__(f"{message}\n  remedy: {remedy}")
         self.message = message
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["AmalgamError"], tuple[str, str]]:
+        """Let workers raise it in the process that waits for them."""
+        return AmalgamError, (self.message, self.remedy)

@@ -18,8 +18,10 @@ from assets.steps import Step
 from ops.config import Config
 from ops.errors import AmalgamError
 from ops.files import read_json, replace_folder, write_json
+from ops.launching import Here, Launcher
 from ops.summary import Summary
 from pipelines import dvc
+from pipelines.launchers import RayLauncher
 from pipelines.lineage import Stage, code_version, digest_folder
 from pipelines.monitor import StepMonitor
 from pipelines.params import Params, section
@@ -150,6 +152,12 @@ class RunningStep(StepMonitor):
 
         configure_torch()
         return pick_device(self._params.compute.device)
+
+    @property
+    def launcher(self) -> Launcher:
+        """Where the pieces of jobs that can be split are done: in this process, or on Ray's workers."""
+        compute = self._params.compute
+        return Here(self.device) if compute.ray is None else RayLauncher(compute.ray, compute.device)
 
     @property
     def processes(self) -> int:

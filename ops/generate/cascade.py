@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ops.generate.source import Row, Source
-from ops.generate.text import TextTokens, encode_captions
+from ops.generate.text import TextEncoder
 from ops.generate.upsampler_config import UpsamplingConfig
 from ops.generate.upsampling import Upsampler, load_upsampler, upsample
 from ops.progress import Monitor
@@ -18,12 +18,12 @@ from ops.progress import Monitor
 
 @dataclass(frozen=True)
 class Cascade:
-    """A `Source` whose images are those of `base`, enlarged; `text` holds the captions of all rows it will be asked for."""
+    """A `Source` whose images are those of `base`, enlarged; captions are encoded as they come."""
 
     base: Source
     upsampler: Upsampler
     config: UpsamplingConfig
-    text: TextTokens
+    encoder: TextEncoder
     device: torch.device
 
     @property
@@ -51,20 +51,12 @@ class Cascade:
     def draw(self, rows: Sequence[Row], monitor: Monitor) -> np.ndarray:
         """Return one image for each row; see `Source.draw`. Raises AmalgamError if the base draws another size."""
         small = self.base.draw(rows, monitor)
-        return upsample(self.config, self.upsampler, small, rows, self.text, self.device, monitor)
+        text = self.encoder.encode([row["caption"] for row in rows])
+        return upsample(self.config, self.upsampler, small, rows, text, self.device, monitor)
 
 
-def open_cascade(
-    config: UpsamplingConfig,
-    base: Source,
-    folder: Path,
-    captions: Sequence[str],
-    cache: Path,
-    device: torch.device,
-    monitor: Monitor,
-) -> Cascade:
-    """Return `base` followed by the upsampler in `folder`, for rows with `captions` (encoded once, kept in `cache`)."""
+def open_cascade(config: UpsamplingConfig, base: Source, folder: Path, device: torch.device) -> Cascade:
+    """Return `base` followed by the upsampler in `folder`."""
     upsampler = load_upsampler(folder, device)
     given = upsampler.model.conditioner.config
-    text = encode_captions(captions, given["max_tokens"], cache, device, monitor, given["encoder"])
-    return Cascade(base, upsampler, config, text, device)
+    return Cascade(base, upsampler, config, TextEncoder(given["encoder"], given["max_tokens"], device), device)

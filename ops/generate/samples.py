@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
-import torch
-
 from ops.files import read_json
 from ops.generate.prompts import NEUTRAL, PLAN
 from ops.generate.shards import write_synthetic
-from ops.generate.synthesis import open_source
+from ops.generate.synthesis import Opening
 from ops.generate.synthesis_config import SyntheticShardsConfig
+from ops.launching import Launcher
 from ops.progress import Monitor
+from ops.sample.reading import PlanRows
 from ops.summary import Summary
 
 FOLDERS = {"diffusion": PLAN, "neutral": NEUTRAL}
@@ -23,7 +22,7 @@ def sample_prompts(
     diffusion: Path,
     out: Path,
     scratch: Path,
-    device: torch.device,
+    launcher: Launcher,
     monitor: Monitor,
     upsampler: Path | None = None,
 ) -> Summary:
@@ -32,15 +31,12 @@ def sample_prompts(
     Each is a shard folder that can be read like `synthetic_shards`; what is finished in `scratch` is not made again.
     `upsampler` is the second stage of a cascade.
     """
-    plans = {name: pq.read_table(prompts / plan).to_pylist(maps_as_pydicts="strict") for name, plan in FOLDERS.items()}
-    captions = [row["caption"] for rows in plans.values() for row in rows]
-    source = open_source(config, diffusion, upsampler, captions, scratch, device, monitor)
+    plans = {name: PlanRows(prompts / plan) for name, plan in FOLDERS.items()}
+    opened, dataset = Opening(config, diffusion, upsampler), read_json(prompts / "dataset.json")
     for name, rows in plans.items():
         for folder in (out / name, scratch / name):
             folder.mkdir(exist_ok=True)
-        write_synthetic(
-            source, rows, read_json(prompts / "dataset.json"), out / name, scratch / name, config.shard_size, monitor
-        )
+        write_synthetic(opened, rows, dataset, out / name, scratch / name, config.shard_size, launcher, monitor)
     lineage = read_json(diffusion / "generator.json")["lineage"]
     counts = {f"{name} images": len(rows) for name, rows in plans.items()}
     return Summary({**counts, "guidance": str(config.guidance), "generator": lineage})

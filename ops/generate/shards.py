@@ -1,73 +1,152 @@
-"""Synthetic images of any source as shards, each of which can be made alone."""
+"""Synthetic images of any source as shards, each of which any worker can make alone."""
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
 from ops.data.hashing import decode, decode_grey, phash
 from ops.data.manifest import MANIFEST_SCHEMA
 from ops.data.pictures import labelled_rows, png
-from ops.data.shards import finish_shard_folder, read_shard, write_shard
+from ops.data.shards import read_shard, write_shard
 from ops.errors import AmalgamError
-from ops.generate.oversampling import Originals, find_originals, is_copy
+from ops.files import replacing, write_json
+from ops.generate.oversampling import find_originals, is_copy
 from ops.generate.source import Row, Source
+from ops.launching import Launcher
 from ops.progress import Monitor
 from ops.sample.schema import OVERSAMPLED
 
 NOTE = "All images are synthetic; the manifest says which generator made them and from which conditioning."
+BATCH = 2**16
+"""Rows of a row group of the manifest."""
 COPIED = "Images of the source `oversampled` are training images, repeated; their provenance names them."
 
 
 def write_synthetic(
-    source: Source,
+    opened: Callable[[torch.device], Source],
     rows: Sequence[Row],
     dataset: Mapping[str, Any],
     out: Path,
     scratch: Path,
     shard_size: int,
+    launcher: Launcher,
     monitor: Monitor,
     real: Path | None = None,
 ) -> None:
     """Draw every row of a plan into the shard folder `out` (split `train`, source `synthetic`).
 
-    An image follows from its row alone (see `Source.draw`), so any shard can be made alone; a shard that is finished in
-    `scratch` is not made again. The manifest says what made each image. `dataset` is the plan's `dataset.json`; a note
-    `synthetic` that it already has is kept. Where the row's method is oversample, the image is the training image `copy_of`
-    of the shard folder `real`, byte for byte, and its source `oversampled`.
+    An image follows from its row alone (see `Source.draw`), so any worker can make any shard: bytes do not depend on who
+    makes which, and in which order. A shard that is finished in `scratch`, which workers share, is not made again. The
+    manifest says what made each image. Memory holds a shard, and the rows that `rows` holds.
+
+    Args:
+        opened: gives the source on a device; asked once in each process. Picklable where the launcher has workers.
+        rows: of the plan, in its order; only slices are asked for.
+        dataset: the plan's `dataset.json`; a note `synthetic` that it already has is kept.
+        out: an empty folder.
+        scratch: a folder that survives a kill.
+        shard_size: images of a shard.
+        launcher: where shards are made.
+        monitor: hears of progress.
+        real: the shard folder of the training images. Where a row's method is oversample, its image is the training image
+            `copy_of`, byte for byte, and its source `oversampled`.
 
     Raises AmalgamError if there are no rows, or if an image to repeat is missing.
     """
     if not rows:
         raise AmalgamError("the plan has no rows", "plan at least one image: sampling_plan.multiple")
-    records: list[dict[str, Any]] = []
-    originals = find_originals(rows, real)
+    job = ShardJob(opened, rows, scratch, shard_size, real)
+    pieces = range(math.ceil(len(rows) / shard_size))
+    done = 0
+    for count in launcher.run(job, pieces, monitor):
+        done += count
+        monitor.progress(done, len(rows), "image")
     (out / "train").mkdir()
-    for start in range(0, len(rows), shard_size):
-        part = rows[start : start + shard_size]
-        name = f"train/train-{start // shard_size:06d}.tar"
-        finished = scratch / Path(name).name
-        if not finished.exists():
-            images = _images(source, part, originals, _Within(monitor, start, len(rows)))
+    for piece in pieces:
+        shutil.copyfile(scratch / job.name(piece), out / "train" / job.name(piece))
+    parts = [scratch / job.record(piece) for piece in pieces]
+    copied = join_manifests(parts, out / "manifest.parquet")
+    notes = {"synthetic": NOTE, **({"oversampled": COPIED} if copied else {}), **dataset["notes"]}
+    described = {**dataset, "notes": notes}
+    write_json(out / "dataset.json", described)
+    _picture(rows[:shard_size], out, described)
+
+
+def given(source: Source) -> Callable[[torch.device], Source]:
+    """Return what gives `source` as it is, for launchers that stay in this process."""
+    return lambda _: source
+
+
+@dataclass
+class ShardJob:
+    """Makes shards of a plan: a tar and its part of the manifest, each complete or not there."""
+
+    opened: Callable[[torch.device], Source]
+    rows: Sequence[Row]
+    scratch: Path
+    shard_size: int
+    real: Path | None
+    source: Source | None = None
+    """What `opened` gave in this process."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "source": None}
+
+    def __call__(self, piece: int, device: torch.device, monitor: Monitor) -> int:
+        """Make a shard unless it is there; return its number of images."""
+        start = piece * self.shard_size
+        part = self.rows[start : start + self.shard_size]
+        shard, record = (self.scratch / name for name in (self.name(piece), self.record(piece)))
+        if not (shard.exists() and record.exists()):
+            self.source = self.source or self.opened(device)
+            images = _images(self.source, part, self.real, _Within(monitor, start, len(self.rows)))
             samples = [
                 (f"{row['index']:08d}", image, {"id": _identity(row), "label": row["label"]})
                 for row, image in zip(part, images, strict=True)
             ]
-            write_shard(finished, samples)
-        shutil.copyfile(finished, out / name)
-        records += _records(source, part, name, finished)
-        monitor.progress(start + len(part), len(rows), "image")
-    notes = {"synthetic": NOTE, **({"oversampled": COPIED} if originals else {}), **dataset["notes"]}
-    described = {**dataset, "notes": notes}
-    finish_shard_folder(out, pa.Table.from_pylist(records, MANIFEST_SCHEMA), described)
-    _picture(rows, out, described)
+            write_shard(shard, samples)
+            records = _records(self.source, part, f"train/{shard.name}", shard)
+            with replacing(record) as temporary:
+                table = pa.Table.from_pylist(records, MANIFEST_SCHEMA).sort_by("key")
+                pq.write_table(table, temporary, compression="zstd")
+        return len(part)
+
+    def name(self, piece: int) -> str:
+        """Return the file of a shard."""
+        return f"train-{piece:06d}.tar"
+
+    def record(self, piece: int) -> str:
+        """Return the file of its part of the manifest."""
+        return f"train-{piece:06d}.parquet"
+
+
+def join_manifests(parts: Sequence[Path], out: Path) -> bool:
+    """Write the manifests `parts`, in their order, as one; return whether any image of it is oversampled.
+
+    Row groups have about BATCH rows, however few a part has: no more are in memory.
+    """
+    waiting: list[pa.Table] = []
+    copied = False
+    with replacing(out) as temporary, pq.ParquetWriter(temporary, MANIFEST_SCHEMA, compression="zstd") as writer:
+        for place, part in enumerate(parts, start=1):
+            waiting.append(pq.read_table(part))
+            copied = copied or pc.any(pc.equal(waiting[-1]["source"], OVERSAMPLED)).as_py()
+            if place == len(parts) or sum(table.num_rows for table in waiting) >= BATCH:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting = []
+    return copied
 
 
 @dataclass(frozen=True)
@@ -88,9 +167,10 @@ class _Within:
         self.monitor.note(message)
 
 
-def _images(source: Source, rows: Sequence[Row], originals: Originals | None, monitor: Monitor) -> list[bytes]:
+def _images(source: Source, rows: Sequence[Row], real: Path | None, monitor: Monitor) -> list[bytes]:
     """Return the PNG bytes of each row's image: drawn, or a training image's own."""
     drawn, copied = ([row for row in rows if is_copy(row) == kind] for kind in (False, True))
+    originals = find_originals(copied, real)
     made = iter([png(Image.fromarray(image)) for image in source.draw(drawn, monitor)] if drawn else [])
     repeated = iter(originals.read(copied) if originals else [])
     return [next(repeated if is_copy(row) else made) for row in rows]

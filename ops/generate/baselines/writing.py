@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
 
 from ops.data.loading import ImageSet, open_images
 from ops.files import read_json, write_json
@@ -15,7 +16,8 @@ from ops.generate.baselines.cells import find_cells
 from ops.generate.baselines.config import BaselinesConfig, Kind
 from ops.generate.baselines.gaussian import fit_gaussian
 from ops.generate.baselines.mixture import fit_mixture
-from ops.generate.shards import write_synthetic
+from ops.generate.shards import given, write_synthetic
+from ops.launching import Here
 from ops.progress import Monitor
 from ops.summary import Figure, Summary
 
@@ -65,7 +67,8 @@ def write_baselines(
         for folder in (out / kind, scratch / kind):
             folder.mkdir(exist_ok=True)
         noted = {**dataset, "notes": {**dataset["notes"], "synthetic": NOTES[kind]}}
-        write_synthetic(source, rows, noted, out / kind, scratch / kind, config.shard_size, monitor)
+        here = Here(torch.device("cpu"))
+        write_synthetic(given(source), rows, noted, out / kind, scratch / kind, config.shard_size, here, monitor)
         if (picture := out / kind / "pictures" / "synthetic.png").exists():
             (out / "pictures").mkdir(exist_ok=True)
             shutil.copyfile(picture, out / "pictures" / f"{kind}.png")

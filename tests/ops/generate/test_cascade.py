@@ -14,10 +14,11 @@ from ops.generate.baselines.config import BaselinesConfig
 from ops.generate.baselines.writing import fit_baseline
 from ops.generate.cascade import Cascade, open_cascade
 from ops.generate.low_resolution import shrink_pixels, write_small_shards
-from ops.generate.shards import write_synthetic
+from ops.generate.shards import given, write_synthetic
 from ops.generate.text import WIDTH
 from ops.generate.upsampler import PARTS, build_upsampler
 from ops.generate.upsampler_config import UpsamplerConfig, UpsamplingConfig
+from ops.launching import Here
 from ops.progress import Silent
 from ops.sample.config import SamplingPlanConfig
 from ops.sample.plan import plan_samples
@@ -57,10 +58,7 @@ def open_base(home):
 
 @pytest.fixture
 def open_it(home, rows):
-    captions = [row["caption"] for row in rows]
-    return lambda base, settings=SETTINGS: open_cascade(
-        settings, base, home / "upsampler", captions, home / "cache", CPU, Silent()
-    )
+    return lambda base, settings=SETTINGS: open_cascade(settings, base, home / "upsampler", CPU)
 
 
 def test_small_shards_are_the_large_ones_shrunk(home, shards):
@@ -131,9 +129,9 @@ def test_a_cascade_fills_shards_that_can_be_made_alone(open_it, open_base, rows,
     out, again, scratch = folders("out", "again", "scratch")
     cascade: Cascade = open_it(open_base("mixture"))
     dataset = read_json(shards / "dataset.json")
-    write_synthetic(cascade, rows, dataset, out, scratch, 10, Silent())
+    write_synthetic(given(cascade), rows, dataset, out, scratch, 10, Here(CPU), Silent())
     (scratch / "train-000001.tar").unlink()
-    write_synthetic(cascade, rows, dataset, again, scratch, 10, Silent())
+    write_synthetic(given(cascade), rows, dataset, again, scratch, 10, Here(CPU), Silent())
     assert content_hash(again) == content_hash(out)
     made = pq.read_table(out / "manifest.parquet").to_pylist(maps_as_pydicts="strict")
     assert {row["width"] for row in made} == {32}

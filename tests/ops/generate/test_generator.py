@@ -17,6 +17,7 @@ from ops.generate.pipeline import load_generator
 from ops.generate.synthesis import generate_shards
 from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.training import check_finite, draw_batch
+from ops.launching import Here
 from ops.resume import Checkpoint
 from ops.sample.config import SamplingPlanConfig
 from ops.sample.plan import plan_samples
@@ -60,7 +61,7 @@ def trained(shards, tmp_path_factory):
         home / "diffusion",
         folder("synthetic"),
         folder("s3"),
-        CPU,
+        Here(CPU),
         Quiet(),
     )
     return home
@@ -133,7 +134,7 @@ def test_a_shard_is_made_again_alone(trained, folders, recorder):
     for path in sorted((trained / "synthetic" / "train").glob("*.tar")):
         (scratch / path.name).write_bytes(path.read_bytes())
     (scratch / "train-000001.tar").unlink()
-    generate_shards(SAMPLING, trained / "plan", trained / "diffusion", out, scratch, CPU, recorder)
+    generate_shards(SAMPLING, trained / "plan", trained / "diffusion", out, scratch, Here(CPU), recorder)
     assert files(out) == files(trained / "synthetic")
 
 

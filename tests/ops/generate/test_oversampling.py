@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ops.data.manifest import read_manifest
 from ops.data.shards import read_images
 from ops.errors import AmalgamError
 from ops.files import content_hash, read_json
-from ops.generate.shards import write_synthetic
+from ops.generate.shards import given, write_synthetic
+from ops.launching import Here
 from ops.progress import Silent
+
+HERE = Here(torch.device("cpu"))
 
 
 @dataclass
@@ -55,7 +59,7 @@ def rows(shards):
 def written(rows, shards, folders, tag, source=None, size=5):
     out, scratch = folders(f"out-{tag}", f"scratch-{tag}")
     dataset = read_json(shards / "dataset.json")
-    write_synthetic(source or Grey(), rows, dataset, out, scratch, size, Silent(), shards)
+    write_synthetic(given(source or Grey()), rows, dataset, out, scratch, size, HERE, Silent(), shards)
     return out, scratch
 
 
@@ -85,7 +89,7 @@ def test_a_shard_with_repeated_images_is_made_again_alone(rows, shards, folders)
     (scratch / "train-000001.tar").unlink()
     (again,) = folders("again")
     source = Grey()
-    write_synthetic(source, rows, read_json(shards / "dataset.json"), again, scratch, 5, Silent(), shards)
+    write_synthetic(given(source), rows, read_json(shards / "dataset.json"), again, scratch, 5, HERE, Silent(), shards)
     assert source.asked == [6, 9]
     assert content_hash(again) == content_hash(out)
 
@@ -100,7 +104,7 @@ def test_a_plan_without_copies_needs_no_real_images(rows, folders, shards):
     drawn = [{k: v for k, v in row.items() if k not in ("method", "copy_of")} for row in rows]
     out, scratch = folders("out", "scratch")
     dataset = read_json(shards / "dataset.json")
-    write_synthetic(Grey(), drawn, dataset, out, scratch, 5, Silent())
+    write_synthetic(given(Grey()), drawn, dataset, out, scratch, 5, HERE, Silent())
     assert (read_manifest(out)["source"] == "synthetic").all()
     assert "oversampled" not in read_json(out / "dataset.json")["notes"]
 
@@ -109,9 +113,10 @@ def test_copies_that_cannot_be_made_are_refused_before_anything_is_drawn(rows, f
     out, scratch = folders("out", "scratch")
     dataset, source = read_json(shards / "dataset.json"), Grey()
     with pytest.raises(AmalgamError, match="no folder of real images"):
-        write_synthetic(source, rows, dataset, out, scratch, 5, Silent())
+        write_synthetic(given(source), rows, dataset, out, scratch, 5, HERE, Silent())
+    assert source.asked == []
     test_image = read_manifest(shards).query("split == 'test'")["id"].iloc[0]
     stolen = [*rows[:-1], {**rows[-1], "copy_of": test_image}]
     with pytest.raises(AmalgamError, match=f"not in the training split of .*{test_image}"):
-        write_synthetic(source, stolen, dataset, out, scratch, 5, Silent(), shards)
+        write_synthetic(given(source), stolen, dataset, out, scratch, 12, HERE, Silent(), shards)
     assert source.asked == []

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ops.data.loading import open_images
 from ops.errors import AmalgamError
 from ops.files import content_hash, read_json
-from ops.generate.shards import NOTE, write_synthetic
+from ops.generate.shards import NOTE, given, write_synthetic
+from ops.launching import Here
 from ops.progress import Silent
 
+HERE = Here(torch.device("cpu"))
 DATASET = {
     "classes": ["bar"],
     "attributes": {"tone": ["0", "1"]},
@@ -61,7 +64,7 @@ class Heard(Silent):
 def test_every_row_has_its_image_and_its_provenance(folders):
     out, scratch, cache = folders("out", "scratch", "cache")
     source, heard = Grey(), Heard()
-    write_synthetic(source, ROWS, DATASET, out, scratch, 4, heard)
+    write_synthetic(given(source), ROWS, DATASET, out, scratch, 4, HERE, heard)
     images = open_images(out, "train", cache)
     assert images.images[:, 0, 0, 0].tolist() == [3 * i for i in range(10)]
     assert images.table["id"].tolist() == [f"synthetic-{3 * i:08d}" for i in range(10)]
@@ -76,10 +79,10 @@ def test_every_row_has_its_image_and_its_provenance(folders):
 
 def test_only_the_shard_that_is_missing_is_drawn_again(folders):
     out, again, scratch = folders("out", "again", "scratch")
-    write_synthetic(Grey(), ROWS, DATASET, out, scratch, 4, Silent())
+    write_synthetic(given(Grey()), ROWS, DATASET, out, scratch, 4, HERE, Silent())
     (scratch / "train-000001.tar").unlink()
     source = Grey()
-    write_synthetic(source, ROWS, DATASET, again, scratch, 4, Silent())
+    write_synthetic(given(source), ROWS, DATASET, again, scratch, 4, HERE, Silent())
     assert source.asked == [12, 15, 18, 21]
     assert content_hash(again) == content_hash(out)
 
@@ -87,11 +90,11 @@ def test_only_the_shard_that_is_missing_is_drawn_again(folders):
 def test_a_note_of_the_caller_is_kept(folders):
     out, scratch = folders("out", "scratch")
     dataset = {**DATASET, "notes": {"synthetic": "mine"}}
-    write_synthetic(Grey(), ROWS, dataset, out, scratch, 40, Silent())
+    write_synthetic(given(Grey()), ROWS, dataset, out, scratch, 40, HERE, Silent())
     assert read_json(out / "dataset.json")["notes"] == {"synthetic": "mine"}
 
 
 def test_a_plan_without_rows_is_refused(folders):
     out, scratch = folders("out", "scratch")
     with pytest.raises(AmalgamError, match="no rows"):
-        write_synthetic(Grey(), [], DATASET, out, scratch, 4, Silent())
+        write_synthetic(given(Grey()), [], DATASET, out, scratch, 4, HERE, Silent())
