@@ -42,14 +42,21 @@ cluster of near-duplicates); `provenance` is JSON, empty for real images."""
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
-    """Return the manifest in `folder`, attributes as columns named `attribute:<name>`; AmalgamError if it is missing."""
+    """Return the manifest in `folder`, attributes as columns named `attribute:<name>`; AmalgamError if it is missing.
+
+    Nulls of the manifest's own columns are None: images without a label are images all the same, and NaN is no JSON.
+    """
     path = folder / "manifest.parquet"
     if not path.exists():
         raise AmalgamError(
             f"{folder.name} has no manifest.parquet", f"make it again: python -m pipelines run {folder.name}"
         )
     table = pq.read_table(path)
-    return with_attribute_columns(table.to_pandas(maps_as_pydicts="strict"))
+    frame = table.to_pandas(maps_as_pydicts="strict")
+    for name in table.column_names:
+        if table[name].null_count and pa.types.is_string(table[name].type):
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    return with_attribute_columns(frame)
 
 
 def with_attribute_columns(frame: pd.DataFrame) -> pd.DataFrame:
