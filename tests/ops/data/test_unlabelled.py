@@ -58,7 +58,9 @@ def lineage(home, source, copies=()):
         (home / name).mkdir(parents=True)
     ingest_images(RawImagesConfig(dataset="mine", shard_size=17), source, home / "raw", Silent())
     build_manifest(MANIFEST, home / "raw", home / "manifest", Silent())
-    curate_manifest(CuratedManifestConfig(min_class_images=1), home / "manifest", home / "raw", home / "curated", Silent())
+    curate_manifest(
+        CuratedManifestConfig(min_class_images=1), home / "manifest", home / "raw", home / "curated", Silent()
+    )
     write_real_shards(RealShardsConfig(shard_size=5), home / "curated", home / "raw", home / "real_shards", Silent())
     return home
 
