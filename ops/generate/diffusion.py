@@ -88,9 +88,10 @@ def train_diffusion(
 
     Images are drawn by their weight in the manifest (near-duplicates share one weight), and only the training split is
     ever seen, with the split `unlabelled` where there is one and `config.unlabelled` is true (Ktena et al. 2024): of these
-    images the network is told what the manifest knows, such as the hospital, and the null of the rest. `start` is the folder of a shipped generator: where it learnt the same images in the same latents, training
-    goes on from it for `finetune_steps`; otherwise training begins from scratch, and says so. A resumed run gives the
-    files of an undisturbed one, and so do several processes up to the order of additions.
+    images the network is told what the manifest knows, such as the hospital, and the null of the rest. `start` is the folder
+    of a shipped generator: where it learnt the same images in the same latents, training goes on from it for
+    `finetune_steps`; otherwise training begins from scratch, and says so. A resumed run gives the files of an undisturbed
+    one, and so do several processes up to the order of additions.
 
     Raises AmalgamError if a loss is not a number (with step and images), or if network and latents do not fit.
     """

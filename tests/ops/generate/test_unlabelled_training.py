@@ -19,8 +19,12 @@ from ops.generate.diffusion import build_model, material_of, train_diffusion
 from ops.generate.low_resolution import write_small_shards
 from ops.generate.model_config import DiffusionConfig, UNetConfig
 from ops.generate.pipeline import load_generator
+from ops.generate.synthesis import generate_shards
+from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.text import encode_captions
 from ops.progress import Silent
+from ops.sample.config import SamplingPlanConfig
+from ops.sample.plan import plan_samples
 from tests.ops.conftest import make_shards
 
 CPU = torch.device("cpu")
@@ -92,7 +96,7 @@ def test_without_such_images_and_without_their_use_the_bytes_are_the_same(train)
 
 
 def test_unlabelled_images_are_learnt_from_and_counted_apart(train):
-    autoencoder, diffusion, home, summary = train(0, True)
+    autoencoder, _, home, summary = train(0, True)
     assert (
         autoencoder["model/diffusion_pytorch_model.safetensors"]
         != train(0, False)[0]["model/diffusion_pytorch_model.safetensors"]
@@ -133,6 +137,24 @@ def test_the_network_is_told_what_is_known_and_the_null_of_the_rest(train, pair,
     assert nulls == 12
 
 
+def test_guidance_has_nothing_to_guide_images_that_nobody_asked_for(train, pair, tmp_path):
+    """A plan of nulls through the real sampler: the same images with guidance and without, and as many calls as without."""
+    home = train(0, True)[2]
+    for name in ("plan", "plain", "guided", "s1", "s2"):
+        (tmp_path / name).mkdir()
+    config = SamplingPlanConfig.model_validate({"multiple": 0.25, "strategy": {"kind": "unconditional"}})
+    plan_samples(config, pair[0], tmp_path / "plan", Silent())
+    for name, scratch, guidance in (("plain", "s1", 1.0), ("guided", "s2", 4.0)):
+        sampling = SyntheticShardsConfig(steps=2, batch=5, shard_size=9, guidance=guidance, rescale=0.7)
+        places = tmp_path / "plan", home / "diffusion", tmp_path / name, tmp_path / scratch
+        generate_shards(sampling, *places, CPU, Silent())
+    one, other = (pq.read_table(tmp_path / name / "manifest.parquet") for name in ("plain", "guided"))
+    assert one.num_rows == 12
+    assert one["sha256"].equals(other["sha256"])
+    assert len(set(one["sha256"].to_pylist())) == 12
+    assert one["label"].null_count == one["domain"].null_count == 12
+
+
 def test_a_training_image_without_a_label_is_refused(pair, tmp_path):
     table = read_manifest(pair[0])
     table.loc[table["split"] == "train", "split"] = "unlabelled"
@@ -142,7 +164,7 @@ def test_a_training_image_without_a_label_is_refused(pair, tmp_path):
     rows = pa.Table.from_pandas(table, schema=MANIFEST_SCHEMA, preserve_index=False)
     finish_shard_folder(other, rows, read_json(pair[0] / "dataset.json"))
     for read in (open_images, open_with_unlabelled):
-        with pytest.raises(AmalgamError, match="24 images of real_shards in train.* have no label"):
+        with pytest.raises(AmalgamError, match=r"24 images of real_shards in train.* have no label"):
             read(other, "train", tmp_path)
 
 
