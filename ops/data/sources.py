@@ -194,14 +194,15 @@ def _user_rows(images: Path, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         record = dict(zip(table.columns, values, strict=True))
         name = record["file"]
         path = image_path(images, name)
+        told = {k: v or None for k, v in record.items()} if record.get("split") == UNLABELLED else record
         yield {
             "id": record.get("id") or name,
             "file": name,
             "data": path.read_bytes() if path.is_file() else b"",
             "expected": record.get("sha256") or None,
-            "label": record["label"] or None,
-            "domain": record["domain"] or (None if record.get("split") == UNLABELLED else ""),
-            "attributes": {a: record[a] or None for a in attributes},
+            "label": told["label"],
+            "domain": told["domain"],
+            "attributes": {a: told[a] for a in attributes},
             "split": record.get("split") or None,
             "name": record.get("caption") or record["label"],
             "concept": record.get("concept") or record.get("id") or name,

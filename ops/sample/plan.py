@@ -20,7 +20,7 @@ from ops.progress import Monitor
 from ops.sample.cells import JointTable, column_of, count_cells, grid_of
 from ops.sample.config import SamplingPlanConfig, Unconditional
 from ops.sample.gate import Gate
-from ops.sample.plan_pictures import draw_plan
+from ops.sample.plan_pictures import LINES, draw_plan
 from ops.sample.rows import write_null_rows, write_rows
 from ops.sample.schema import EXTRAPOLATED, GENERATE, NONE, OVERSAMPLE, SEEN, UNCONDITIONAL
 from ops.sample.strategies import CellErrors, allocate, check_known, factors_of, rest_of, target_shares
@@ -98,9 +98,11 @@ def _plan_unconditional(
     _write_cells(cell.assign(kind=UNCONDITIONAL, method=GENERATE, **_unjudged(1).loc[0]), out)
     write_json(out / "dataset.json", dataset)
     title = f"training images by class; {count} images are planned, of no class"
-    bars({"training": table.images.tolist()}, dataset["classes"], out / "pictures" / "plan.png", title, "images")
+    most = np.sort(np.argsort(-table.images, kind="stable")[:LINES])
+    names = [dataset["classes"][i] for i in most]
+    bars({"training": table.images[most].tolist()}, names, out / "pictures" / "plan.png", title, "images")
     monitor.note(f"{count} images planned without a condition; the filter's scorer labels them")
-    line = {"label": "no condition", "training images": real, "planned": count}
+    line: dict[str, Figure] = {"label": "no condition", "training images": real, "planned": count}
     return Summary({"planned": count, "multiple": config.multiple, "strategy": config.strategy.kind}, {"plan": [line]})
 
 
