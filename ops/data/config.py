@@ -59,4 +59,6 @@ class RealShardsConfig(Config):
     shard_size: int = Field(1000, ge=1, description="Images in one shard.")
 
 
-Split = Literal["train", "validation", "test", "near", "shift", "shift_seen", "shift_unseen", "withheld"]
+Split = Literal["train", "validation", "test", "near", "shift", "shift_seen", "shift_unseen", "withheld", "unlabelled"]
+UNLABELLED = "unlabelled"
+"""The split of images without a label: generators learn from them too, and nobody else does."""

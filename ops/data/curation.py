@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ops.data.captions import caption_of, without_personal_data
-from ops.data.config import CuratedManifestConfig
+from ops.data.config import UNLABELLED, CuratedManifestConfig
 from ops.data.hashing import clusters, decode, similar_pairs
 from ops.data.manifest import MANIFEST_SCHEMA, read_manifest
 from ops.data.pictures import bars
@@ -21,16 +21,21 @@ from ops.summary import Summary
 REMOVED_SCHEMA = pa.schema([("id", pa.string()), ("split", pa.string()), ("reason", pa.string())])
 EVALUATION = ("validation", "test", "shift", "shift_unseen")
 """Splits of which the training split must hold no copy. `near` and `shift_seen` are near-duplicates by design."""
+TOLD = ("train", *EVALUATION, "near", "shift_seen")
+"""Splits of which the unlabelled images must hold no copy: what a generator learns may not come from evaluation, and of two
+training images that are the same the one with a label says more."""
 
 
 def curate_manifest(config: CuratedManifestConfig, manifest: Path, raw: Path, out: Path, monitor: Monitor) -> Summary:
     """Write the manifest without unfit rows, with captions and sampling weights; removed rows are listed with reasons.
 
     1. Blank and near-constant images are removed (`low contrast`, `low entropy`).
-    2. Images of one split that copy an evaluation image are removed from training (`duplicate of <id>`).
+    2. Images of one split that copy an evaluation image are removed from training (`duplicate of <id>`), and unlabelled
+       images that copy any labelled one.
     3. Near-duplicates inside the training split stay, weighted 1 over the size of their cluster, as Imagen 3
-       down-weights similar images rather than deleting them.
-    4. Captions come from templates; personal data in them is removed and counted.
+       down-weights similar images rather than deleting them; and so do those inside the split `unlabelled`.
+    4. Captions come from templates; personal data in them is removed and counted. An unlabelled image has the caption that
+       it came with, which may be empty: templates name the class.
     """
     table = read_manifest(manifest)
     dataset = read_json(manifest / "dataset.json")
@@ -56,7 +61,7 @@ def curate_manifest(config: CuratedManifestConfig, manifest: Path, raw: Path, ou
     figures: dict[str, int | float | str] = {
         "kept": len(kept),
         "removed": len(removed),
-        "near-duplicate pairs in training": int(_inside(table, pairs).sum()),
+        "near-duplicate pairs in training": int(_inside(table, pairs, "train").sum()),
         "captions cleaned of personal data": personal,
     }
     return Summary(figures, {"removed": [{"reason": str(r), "images": int(n)} for r, n in counts.items()]})
@@ -102,23 +107,25 @@ def _duplicates(config: CuratedManifestConfig, table: pd.DataFrame, thumbs: np.n
 
 
 def _mark_leaks(table: pd.DataFrame, pairs: np.ndarray, reasons: pd.Series) -> None:
-    """Give each training row that copies an evaluation row its reason."""
+    """Give each training row that copies an evaluation row its reason, and each unlabelled row that copies a labelled one."""
     split, ids = table["split"].to_numpy(), table["id"].to_numpy()
+    forbidden = {"train": EVALUATION, UNLABELLED: TOLD}
     for one, other in np.concatenate([pairs, pairs[:, ::-1]]):
-        if split[one] == "train" and split[other] in EVALUATION and not reasons.iloc[one]:
+        if split[other] in forbidden.get(split[one], ()) and not reasons.iloc[one]:
             reasons.iloc[one] = f"duplicate of {ids[other]} ({split[other]})"
 
 
-def _inside(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
-    """Say for each pair whether both are training rows."""
-    train = (table["split"] == "train").to_numpy()
-    return train[pairs[:, 0]] & train[pairs[:, 1]]
+def _inside(table: pd.DataFrame, pairs: np.ndarray, split: str) -> np.ndarray:
+    """Say for each pair whether both are rows of `split`."""
+    mine = (table["split"] == split).to_numpy()
+    return mine[pairs[:, 0]] & mine[pairs[:, 1]]
 
 
 def _weights(table: pd.DataFrame, pairs: np.ndarray, reasons: pd.Series) -> np.ndarray:
-    """Return 1 over the size of each row's cluster of near-duplicates in the training split, 1 elsewhere."""
+    """Return 1 over the size of each row's cluster of near-duplicates in its split, training or unlabelled; 1 elsewhere."""
     kept = (reasons == "").to_numpy()
-    mine = pairs[_inside(table, pairs) & kept[pairs[:, 0]] & kept[pairs[:, 1]]]
+    inside = _inside(table, pairs, "train") | _inside(table, pairs, UNLABELLED)
+    mine = pairs[inside & kept[pairs[:, 0]] & kept[pairs[:, 1]]]
     number = clusters(mine, len(table))
     return (1 / np.bincount(number)[number]).astype(np.float32)
 
@@ -126,7 +133,11 @@ def _weights(table: pd.DataFrame, pairs: np.ndarray, reasons: pd.Series) -> np.n
 def _captions(config: CuratedManifestConfig, table: pd.DataFrame, dataset: dict[str, Any]) -> tuple[list[str], int]:
     """Return a caption for each row, and how many had personal data in them."""
     cleaned = [
-        without_personal_data(caption_of(name, label, domain, attributes, dataset, config.seed, identity))
+        without_personal_data(
+            (name or "")
+            if label is None
+            else caption_of(name, label, domain, attributes, dataset, config.seed, identity)
+        )
         for name, label, domain, attributes, identity in zip(
             table["name"], table["label"], table["domain"], table["attributes"], table["id"], strict=True
         )

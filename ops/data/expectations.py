@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ops.data.config import UNLABELLED, Split
 from ops.data.manifest import read_manifest
 from ops.files import read_json
 
@@ -30,15 +31,22 @@ def check_manifest(folder: Path) -> list[ExpectationOutcome]:
     frame = read_manifest(folder)
     dataset = read_json(folder / "dataset.json")
     trained = frame[frame["split"] == "train"]
+    free = frame["split"] == UNLABELLED
+    evaluated = frame.loc[frame["split"].isin(["validation", "test"]), "concept"]
     table = frame.drop(columns=["attributes", "provenance"]).assign(
         concept_splits=_splits_of_concept(frame),
-        class_images=frame["label"].map(trained["label"].value_counts()).fillna(0).astype(int),
-        caption_length=frame["caption"].str.len(),
+        class_images=frame["label"].map(trained["label"].value_counts()).fillna(0).astype(int).mask(free),
+        caption_length=frame["caption"].str.len().mask(free & (frame["caption"] == "")),
+        labelled=(frame["label"].notna() != free).astype(int),
+        concept_evaluated=(free & frame["concept"].isin(evaluated)).astype(int),
     )
     size = dataset["image_size"]
     critical: dict[str, Any] = {
         "ids are unique": gxe.ExpectColumnValuesToBeUnique(column="id"),
         "ids are there": gxe.ExpectColumnValuesToNotBeNull(column="id"),
+        "all images have a label but the unlabelled ones": gxe.ExpectColumnValuesToBeInSet(
+            column="labelled", value_set=[1]
+        ),
         "labels are known": gxe.ExpectColumnValuesToBeInSet(column="label", value_set=dataset["classes"]),
         "domains are known": gxe.ExpectColumnValuesToBeInSet(column="domain", value_set=dataset["domains"]),
         "splits are known": gxe.ExpectColumnDistinctValuesToBeInSet(column="split", value_set=SPLITS),
@@ -69,6 +77,10 @@ def check_manifest(folder: Path) -> list[ExpectationOutcome]:
         ),
         "bytes are not repeated": gxe.ExpectColumnValuesToBeUnique(column="sha256"),
     }
+    if free.any():
+        warning["no unlabelled image is of a concept of validation or test"] = gxe.ExpectColumnValuesToBeInSet(
+            column="concept_evaluated", value_set=[0]
+        )
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     suite = gx.ExpectationSuite(name="curated_manifest")
@@ -83,7 +95,7 @@ def check_manifest(folder: Path) -> list[ExpectationOutcome]:
     return [_outcome(each, names) for each in report.results]
 
 
-SPLITS = ["train", "validation", "test", "near", "shift", "shift_seen", "shift_unseen", "withheld"]
+SPLITS = list(get_args(Split))
 
 
 def _splits_of_concept(frame: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ops.data.config import UNLABELLED
 from ops.data.hashing import decode
 from ops.data.manifest import read_manifest
 from ops.data.shards import read_shard
@@ -27,7 +28,7 @@ class ImageSet:
     images: np.ndarray
     """(N, H, W, 3) uint8, mapped into memory."""
     labels: np.ndarray
-    """(N,) int64, index into `classes`."""
+    """(N,) int64, index into `classes`; -1 for the unlabelled images of `open_with_unlabelled`."""
     table: pd.DataFrame
     classes: tuple[str, ...]
 
@@ -53,9 +54,20 @@ class ImageSet:
 def open_images(shards: Path, splits: str | Sequence[str], cache: Path) -> ImageSet:
     """Return the images of `splits` of a shard folder, decoded once into `cache`.
 
-    Raises AmalgamError if there are none, if a label is unknown, or if a shard lacks an image of the manifest.
+    Raises AmalgamError if there are none, if a label is missing or unknown, or if a shard lacks an image of the manifest.
     """
-    wanted = [splits] if isinstance(splits, str) else list(splits)
+    return _open(shards, [splits] if isinstance(splits, str) else list(splits), cache, unlabelled=False)
+
+
+def open_with_unlabelled(shards: Path, split: str, cache: Path) -> ImageSet:
+    """Return the images of `split` followed by those of the split `unlabelled`, where there is one, for who needs no labels.
+
+    Raises AmalgamError as `open_images` does, for the labels of `split` too.
+    """
+    return _open(shards, [split, UNLABELLED], cache, unlabelled=True)
+
+
+def _open(shards: Path, wanted: list[str], cache: Path, *, unlabelled: bool) -> ImageSet:
     for name in ("dataset.json", "manifest.parquet"):
         if not (shards / name).exists():
             raise AmalgamError(f"{shards.name} is no folder of shards: {name} is missing", "dvc pull, or make it again")
@@ -67,12 +79,19 @@ def open_images(shards: Path, splits: str | Sequence[str], cache: Path) -> Image
             f"{shards.name} has no images in {', '.join(wanted)}", "look at its manifest; make it again if it is empty"
         )
     classes = tuple(dataset["classes"])
-    unknown = sorted(set(table["label"]) - set(classes))
+    missing = table["label"].isna()
+    refused = int((missing & ((table["split"] != UNLABELLED) | (not unlabelled))).sum())
+    if refused:
+        raise AmalgamError(
+            f"{refused} images of {shards.name} in {', '.join(wanted)} have no label",
+            f"name no split {UNLABELLED} here; synthetic images without a condition get a label in filtered_synthetic",
+        )
+    unknown = sorted(set(table.loc[~missing, "label"]) - set(classes))
     if unknown:
         raise AmalgamError(
             f"{shards.name} has unknown labels: {', '.join(unknown)}", f"known are: {', '.join(classes)}"
         )
-    labels = table["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
+    labels = table["label"].map({name: i for i, name in enumerate(classes)}).fillna(-1).to_numpy(np.int64)
     size = int(dataset["image_size"])
     key = hashlib.sha256("\n".join([str(size), *table["sha256"]]).encode()).hexdigest()[:24]
     path = cache / "images" / f"{key}.npy"

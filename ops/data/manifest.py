@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ops.data.config import ManifestConfig
+from ops.data.config import UNLABELLED, ManifestConfig
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
 from ops.progress import Monitor
@@ -38,18 +38,27 @@ MANIFEST_SCHEMA = pa.schema(
 )
 """`shard` and `key` say where the image is; `name` is what the source calls it, `caption` what the generator is told;
 `concept` groups images that splits must not tear apart; `weight` is the sampling weight (1 over the size of the
-cluster of near-duplicates); `provenance` is JSON, empty for real images."""
+cluster of near-duplicates); `provenance` is JSON, empty for real images. Real images of the split `unlabelled`, and
+synthetic ones that were made without a condition and are not labelled yet, have no label, which is null; their domain and
+attributes may be null, and so may the attributes of those once they are labelled. All other images have all."""
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
-    """Return the manifest in `folder`, attributes as columns named `attribute:<name>`; AmalgamError if it is missing."""
+    """Return the manifest in `folder`, attributes as columns named `attribute:<name>`; AmalgamError if it is missing.
+
+    Nulls of the manifest's own columns are None: images without a label are images all the same, and NaN is no JSON.
+    """
     path = folder / "manifest.parquet"
     if not path.exists():
         raise AmalgamError(
             f"{folder.name} has no manifest.parquet", f"make it again: python -m pipelines run {folder.name}"
         )
     table = pq.read_table(path)
-    return with_attribute_columns(table.to_pandas(maps_as_pydicts="strict"))
+    frame = table.to_pandas(maps_as_pydicts="strict")
+    for name in table.column_names:
+        if table[name].null_count and pa.types.is_string(table[name].type):
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    return with_attribute_columns(frame)
 
 
 def with_attribute_columns(frame: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +74,8 @@ def build_manifest(config: ManifestConfig, raw: Path, out: Path, monitor: Monito
     and `test` concepts in the training domains; some attribute values of each training concept become `near` (same
     drawings in unseen tones: near-duplicates of training images, by design); domains in `shift_domains` become
     `shift_seen` or `shift_unseen`, by whether training saw the concept. Of the training images with `rare_values`, all
-    but `rare_keep` are `withheld`: that imbalance is arranged.
+    but `rare_keep` are `withheld`: that imbalance is arranged. Images of the split `unlabelled` stay in it, whether the others
+    came with a split or not.
 
     Raises AmalgamError if the attribute or a shift domain does not exist.
     """
@@ -74,7 +84,9 @@ def build_manifest(config: ManifestConfig, raw: Path, out: Path, monitor: Monito
     dataset = read_json(raw / "dataset.json")
     frame = with_attribute_columns(pq.read_table(raw / "images.parquet").to_pandas(maps_as_pydicts="strict"))
     _check(config, dataset)
-    frame["split"] = frame["split"] if frame["split"].notna().all() else _split(config, frame)
+    labelled = frame[frame["split"] != UNLABELLED]
+    split = labelled["split"] if labelled["split"].notna().all() else _split(config, labelled)
+    frame["split"] = split.reindex(frame.index).fillna(UNLABELLED)
     frame["split"] = _withhold(config, frame)
     frame["phash"] = perceptual_hashes(raw, frame, monitor)
     frame = frame.assign(caption=frame["name"], source="real", provenance="", weight=np.float32(1))

@@ -3,7 +3,8 @@
 Two layouts are read. The embedded one: `dataset.json` and Parquet files `images-*.parquet` that hold the image bytes. A
 user's own: a folder of image files and a table (`table.csv` or `table.parquet`) with the columns `file`, `label` and
 `domain`, optionally `caption`, `concept`, `split` and `sha256`; every other column is an attribute. `dataset.json` is
-optional there (classes and so on follow from the table).
+optional there (classes and so on follow from the table). Rows whose split is `unlabelled` have an empty label, and may leave
+domain and attributes empty: only generators learn from them.
 
 Images of a user's table may stay where a download put them: `root` in `dataset.json` is then the folder that `file` is
 relative to, as a path from the folder that holds the table's own (from `data/`, for `data/mine`). It leads to a folder
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from ops.data.config import RawImagesConfig
+from ops.data.config import UNLABELLED, RawImagesConfig
 from ops.data.shards import Sample, write_shard
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
@@ -116,6 +117,7 @@ def open_source(source: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]],
             table = read(path, **({"dtype": str, "keep_default_na": False} if path.suffix == ".csv" else {})).astype(
                 str
             )
+            table = table.fillna("")  # a Parquet table has nulls where a CSV file has empty cells
             dataset = _user_dataset(source, table)
             images = image_folder(source, dataset.pop("root", None))
             return dataset, _user_rows(images, table), len(table)
@@ -137,11 +139,16 @@ def _user_dataset(source: Path, table: pd.DataFrame) -> dict[str, Any]:
     missing = {"file", "label", "domain"} - set(table.columns)
     if missing:
         raise AmalgamError(f"the table in {source} lacks the columns {', '.join(sorted(missing))}", "add them")
-    attributes = {name: sorted(table[name].unique()) for name in sorted(set(table.columns) - KNOWN)}
+    free = table["split"] == UNLABELLED if "split" in table else pd.Series(False, table.index)
+
+    def values(name: str) -> list[str]:
+        return sorted({*table.loc[~free, name]} | ({*table.loc[free, name]} - {""}))
+
+    attributes = {name: values(name) for name in sorted(set(table.columns) - KNOWN)}
     found = {
         "name": source.name,
-        "classes": sorted(table["label"].unique()),
-        "domains": sorted(table["domain"].unique()),
+        "classes": sorted({*table["label"]} - {""}),
+        "domains": values("domain"),
         "attributes": attributes,
         "groups": next(iter(attributes), "label"),
         "channels": 3,
@@ -187,14 +194,15 @@ def _user_rows(images: Path, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         record = dict(zip(table.columns, values, strict=True))
         name = record["file"]
         path = image_path(images, name)
+        told = {k: v or None for k, v in record.items()} if record.get("split") == UNLABELLED else record
         yield {
             "id": record.get("id") or name,
             "file": name,
             "data": path.read_bytes() if path.is_file() else b"",
             "expected": record.get("sha256") or None,
-            "label": record["label"],
-            "domain": record["domain"],
-            "attributes": {a: record[a] for a in attributes},
+            "label": told["label"],
+            "domain": told["domain"],
+            "attributes": {a: told[a] for a in attributes},
             "split": record.get("split") or None,
             "name": record.get("caption") or record["label"],
             "concept": record.get("concept") or record.get("id") or name,
@@ -211,12 +219,22 @@ def unchanged(row: dict[str, Any]) -> bytes:
 
 
 def _check(row: dict[str, Any], dataset: dict[str, Any]) -> None:
+    where = f"{row['file']}: {row['id']}"
+    if row["split"] == UNLABELLED:
+        if row["label"]:
+            raise AmalgamError(
+                f"{where} is in the split {UNLABELLED}, but has the label {row['label']!r}",
+                "leave its label empty, or give it another split",
+            )
+        return
+    if not row["label"]:
+        raise AmalgamError(f"{where} has no label", f"give it one, or put it into the split {UNLABELLED}")
     if row["label"] not in dataset["classes"]:
         known = ", ".join(dataset["classes"])
-        raise AmalgamError(f"{row['file']}: {row['id']} has the unknown label {row['label']!r}", f"use one of: {known}")
+        raise AmalgamError(f"{where} has the unknown label {row['label']!r}", f"use one of: {known}")
     missing = [name for name in dataset["attributes"] if not row["attributes"].get(name)]
     if missing:
-        raise AmalgamError(f"{row['file']}: {row['id']} has no {', '.join(missing)}", "fill the column in, or drop it")
+        raise AmalgamError(f"{where} has no {', '.join(missing)}", "fill the column in, or drop it")
 
 
 def as_png(data: bytes, size: int) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from ops.data.loading import ImageSet, open_images
+from ops.data.loading import ImageSet, open_images, open_with_unlabelled
 from ops.errors import AmalgamError
 from ops.files import read_json, write_json
 from ops.generate.autoencoder_training import optimise
@@ -45,17 +45,19 @@ def train_autoencoder(
 ) -> Summary:
     """Write what `load_codec` reads, made from the training split of `shards`, with figures and a picture of validation.
 
+    The split `unlabelled`, where there is one, is learnt from as well, unless `config.unlabelled` is false.
+
     In latent space that is a diffusers folder `model`, whose latents have mean 0 and variance 1 in each channel; in pixel
     space it is a record of the channels' mean and deviation. `judges` are folders of classifiers by name, in whose eyes
     reconstructions shall look like their originals. `start` is a folder with a trained autoencoder: then training takes
     `config.finetune_steps` steps from its weights; none leaves them as they are, if the latents are normal already. One
     that was shipped with its record is used only where it learnt exactly our training images; where it did not, training
-    begins from scratch, and says so.
+    begins from scratch, and says so: unlabelled images are training images here.
 
     Raises AmalgamError for given weights of another architecture, for images whose sides cannot be halved often enough,
     for a perceptual term without a judge, and for a loss that is no number.
     """
-    images = open_images(shards, "train", cache)
+    images = (open_with_unlabelled if config.unlabelled else open_images)(shards, "train", cache)
     eyes = load_judges(judges, device)
     steps, lineage = 0, SCRATCH
     if config.space == "pixel":

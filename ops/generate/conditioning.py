@@ -123,8 +123,8 @@ class Conditioner(ModelMixin, ConfigMixin):
 
 
 def vocabularies_of(table: Any, dataset: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the values that occur in a training table: label, domain, then each attribute."""
-    found = {"label": list(dataset["classes"]), "domain": sorted(set(table["domain"]))}
+    """Return the values that occur in a training table, where null is none: label, domain, then each attribute."""
+    found = {"label": list(dataset["classes"]), "domain": sorted(set(table["domain"].dropna()))}
     empty = sorted(set(found["label"]) - set(table["label"]))
     if empty:
         raise AmalgamError(

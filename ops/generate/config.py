@@ -41,6 +41,7 @@ class AutoencoderConfig(Config):
     finetune_steps: int = Field(0, ge=0, description="Optimizer steps from given weights; 0 takes them as they are.")
     start: str | None = Field(None, description="Folder of a trained autoencoder in data/ to start from.")
     batch: int = Field(16, ge=1, description="Images in a batch.")
+    unlabelled: bool = Field(True, description="Learn from the split unlabelled too, where there is one.")
     lr: float = Field(2e-3, gt=0, description="Peak learning rate (AdamW, warm-up and cosine).")
     kl_weight: float = Field(1e-5, ge=0, description="Weight of the KL term against the mean reconstruction error.")
     edge_weight: float = Field(0.25, ge=0, description="Weight of the error of the images' gradients.")

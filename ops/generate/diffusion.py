@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ops.data.loading import ImageSet, open_images
+from ops.data.loading import ImageSet, open_images, open_with_unlabelled
 from ops.data.marked import refuse_marked
 from ops.files import read_json, write_json
 from ops.generate.backbones import LatentModel, build_backbone
@@ -87,14 +87,16 @@ def train_diffusion(
     """Train on the training split of `shards` and write a diffusers pipeline `model` and the record `generator.json`.
 
     Images are drawn by their weight in the manifest (near-duplicates share one weight), and only the training split is
-    ever seen. `start` is the folder of a shipped generator: where it learnt the same images in the same latents, training
-    goes on from it for `finetune_steps`; otherwise training begins from scratch, and says so. A resumed run gives the
-    files of an undisturbed one, and so do several processes up to the order of additions.
+    ever seen, with the split `unlabelled` where there is one and `config.unlabelled` is true (Ktena et al. 2024): of these
+    images the network is told what the manifest knows, such as the hospital, and the null of the rest. `start` is the folder
+    of a shipped generator: where it learnt the same images in the same latents, training goes on from it for
+    `finetune_steps`; otherwise training begins from scratch, and says so. A resumed run gives the files of an undisturbed
+    one, and so do several processes up to the order of additions.
 
     Raises AmalgamError if a loss is not a number (with step and images), or if network and latents do not fit.
     """
     refuse_marked(read_json(shards / "dataset.json"))
-    images = open_images(shards, "train", cache)
+    images = (open_with_unlabelled if config.unlabelled else open_images)(shards, "train", cache)
     codec = load_codec(autoencoder, device)
     vocabularies = vocabularies_of(images.table, read_json(shards / "dataset.json"))
     text = encode_captions(images.table["caption"].tolist(), config.max_tokens, cache, device, monitor, config.encoder)
@@ -273,10 +275,12 @@ def _write(
     losses = [point["loss"] for point in history][-max(1, len(history) // 10) :]
     figures: dict[str, int | float | str] = {"final loss": float(np.mean(losses))} if losses else {}
     figures |= {"parameters": sum(p.numel() for p in average.parameters()), "steps": steps, "lineage": lineage}
+    unlabelled = int((images.labels < 0).sum())
     return Summary(
         {
             **figures,
-            "training images": len(images),
+            "training images": len(images) - unlabelled,
+            **({"unlabelled images": unlabelled} if unlabelled else {}),
             "captions cut": text.cut,
             "captions with unknown words": text.unknown,
         }

@@ -48,13 +48,15 @@ def guided_denoiser(
     Guidance acts where sigma / (alpha + sigma) lies in `config.interval` (Kynkaanniemi et al. 2024; the share is the time
     of rectified flow, so that one setting means the same for every objective); elsewhere the model is asked once.
     Guided outputs get the deviation of conditional ones back by the share `config.rescale` (Lin et al. 2024, section
-    3.4). D is bounded by `config.clip`.
+    3.4). D is bounded by `config.clip`. Where no row of the batch is told anything there is nothing to guide towards, and the
+    model is asked once, too.
     """
     names = model.conditioner.names
     levels = stages(config.guidance, names)
     given = [conditions.only(names, model.conditioner.sizes, kept) for kept, _ in levels]
     none = conditions.null(model.conditioner.sizes)
-    plain = all(weight == 1 for _, weight in levels)
+    told = bool(conditions.mask.any()) or not torch.equal(conditions.codes, none.codes)
+    plain = not told or all(weight == 1 for _, weight in levels)
 
     def denoise(x: torch.Tensor, level: float) -> torch.Tensor:
         at = torch.full((len(x),), level, device=x.device)

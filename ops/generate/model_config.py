@@ -112,6 +112,9 @@ class DiffusionConfig(Config):
     finetune_steps: int = Field(0, ge=0, description="Optimizer steps where training starts from `start`.")
     start: str | None = Field(None, description="Folder of a trained generator in data/, used if its data are ours.")
     batch: int = Field(64, ge=1, description="Images in a batch.")
+    unlabelled: bool = Field(
+        True, description="Learn from the split unlabelled too, where there is one, told what is known of its images."
+    )
     lr: float = Field(1e-3, gt=0, description="Peak learning rate (AdamW, warm-up and cosine).")
     drop: float = Field(
         0.1, ge=0, lt=1, description="Probability with which each conditioning is dropped, independently."

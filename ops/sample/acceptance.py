@@ -15,17 +15,20 @@ from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import row
 
 KEPT = ""
+FREE = "no condition"
+"""Class or group of images that were made without one."""
 MODEL = "filtered_synthetic"
 
 
 def outcomes_of(synthetic: Path, filtered: Path, group: str) -> pd.DataFrame:
     """Return one row for each planned image: `class` and `group` asked for, `recognised`, and the `reason` it was dropped.
 
-    The reason is empty for kept images; `recognised` says whether the scorer sees the class that was asked for. Raises
-    AmalgamError where the filter was run on other images.
+    The reason is empty for kept images; `recognised` says whether the scorer sees the class that was asked for. Class and
+    group are `FREE` where none was; such images are never `recognised`. Raises AmalgamError where the filter was run on other
+    images.
     """
     asked = read_manifest(synthetic)[["id", "label", f"attribute:{group}"]]
-    asked = asked.rename(columns={"label": "class", f"attribute:{group}": "group"}).set_index("id")
+    asked = asked.rename(columns={"label": "class", f"attribute:{group}": "group"}).set_index("id").fillna(FREE)
     removed = pq.read_table(filtered / "removed.parquet").to_pandas().set_index("id")
     kept = set(read_manifest(filtered)["id"])
     if kept | set(removed.index) != set(asked.index) or kept & set(removed.index):
@@ -50,7 +53,8 @@ def pseudo_labels(filtered: Path) -> pd.Series:
 def acceptance_rows(outcomes: pd.DataFrame, dataset: str, group: str, least: int) -> list[dict[str, Any]]:
     """Return the shares that are accepted and recognised of all, of each class, group and cell, with Wilson's intervals.
 
-    Cells of fewer than `least` planned images have no row; their counts are in the table of the summary.
+    Cells of fewer than `least` planned images have no row; their counts are in the table of the summary. Only images of
+    which a class was asked for can be recognised.
     """
     rows = []
     parts: list[tuple[str, pd.DataFrame]] = [("all", outcomes)]
@@ -62,9 +66,11 @@ def acceptance_rows(outcomes: pd.DataFrame, dataset: str, group: str, least: int
         if len(part) >= least
     ]
     for where, part in parts:
-        for metric, hits in (("accepted", part["reason"] == KEPT), ("recognised", part["recognised"])):
-            interval = wilson(int(hits.sum()), len(part))
-            rows.append(row(MODEL, dataset, "train", where, metric, interval, len(part)))
+        asked = part[part["class"] != FREE]
+        for metric, hits in (("accepted", part["reason"] == KEPT), ("recognised", asked["recognised"])):
+            if len(hits):
+                interval = wilson(int(hits.sum()), len(hits))
+                rows.append(row(MODEL, dataset, "train", where, metric, interval, len(hits)))
     return rows
 
 

@@ -118,8 +118,15 @@ class ErrorDriven(Config):
     batch: int = Field(256, ge=1, description="Images classified together.")
 
 
+class Unconditional(Config):
+    """No class, no attribute, no caption: what the generator draws of itself, for f_NR to label (Gowal et al. 2021)."""
+
+    kind: Literal["unconditional"] = "unconditional"
+
+
 Strategy = Annotated[
-    AsData | ClassBalanced | AttributeBalanced | DomainBalanced | Target | ErrorDriven, Field(discriminator="kind")
+    AsData | ClassBalanced | AttributeBalanced | DomainBalanced | Target | ErrorDriven | Unconditional,
+    Field(discriminator="kind"),
 ]
 
 
@@ -181,6 +188,12 @@ class SamplingPlanConfig(Config):
     strategy: Strategy = Field(AttributeBalanced(), description="How many images of each cell.")
     gate: GateConfig | None = Field(None, description="Which cells the generator is trusted with; null: all.")
     seed: int = Field(0, description="Seed of names, domains and the order.")
+
+    @model_validator(mode="after")
+    def _judged(self) -> "SamplingPlanConfig":
+        if self.gate is not None and isinstance(self.strategy, Unconditional):
+            raise ValueError("gate is set but has no effect, because strategy is unconditional: it asks for no cell")
+        return self
 
     @property
     def folders(self) -> list[str]:

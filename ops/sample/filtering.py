@@ -65,18 +65,23 @@ def filter_synthetic(
     label) and scorer. One shard is in memory at a time; the scores of a shard that are in `scratch` are not computed
     again.
 
-    Raises AmalgamError if the attribute is unknown, if a scorer knows other classes, if its output is no number, or
-    if a class ends empty.
+    Images that were made without a condition (a null label, as an unconditional plan has it) get the scorer's label.
+
+    Raises AmalgamError if the attribute is unknown, if a scorer knows other classes, if its output is no number, if a
+    condition is needed where images have none, or if a class ends empty.
     """
     dataset = read_json(synthetic / "dataset.json")
     classes: list[str] = dataset["classes"]
-    models, identity = load_scorers(scorers, dataset, device)
     table = read_manifest(synthetic).sort_values(["split", "shard", "key"]).reset_index(drop=True)
+    _refuse_unconditional(config, table)
+    models, identity = load_scorers(scorers, dataset, device)
     if config.within not in ("", *dataset["attributes"]):
         raise AmalgamError(
             f"the dataset has no attribute {config.within!r}",
             f"filtered_synthetic.within: empty or one of {', '.join(dataset['attributes'])}",
         )
+    if config.within and (untold := int(table[f"attribute:{config.within}"].isna().sum())):
+        monitor.note(f"{untold} images were made without a {config.within}: within counts them as one value")
     predicted, confidence = score_rows(config, synthetic, table, classes, models, scratch, device, monitor)
     table["condition"], table["pseudo"], table["confidence"] = table["label"], np.array(classes)[predicted], confidence
     table["label"] = table["pseudo"] if config.labels == "pseudo" else table["condition"]
@@ -107,7 +112,7 @@ def choose(config: FilteredSyntheticConfig, table: pd.DataFrame, classes: Sequen
     balanced to n = the smallest class (of the labels, after rows without agreement are gone), or to n = min(that,
     keep_share * rows / classes), which is the papers' "top k of each class" for classes of equal size. Equal
     confidence: the smaller id is kept. With `config.within`, which the papers have not, values of that attribute keep
-    their shares in a class, up to rounding.
+    their shares in a class, up to rounding; a missing one is a value of its own.
 
     Raises AmalgamError if a class has no row, which balance would turn into no row at all.
     """
@@ -133,16 +138,34 @@ def choose(config: FilteredSyntheticConfig, table: pd.DataFrame, classes: Sequen
     return reason
 
 
+def _refuse_unconditional(config: FilteredSyntheticConfig, table: pd.DataFrame) -> None:
+    """Raise AmalgamError if the condition is needed, and images of `table` have none."""
+    needing = {"labels: conditional": config.labels == "conditional", "require_agreement": config.require_agreement}
+    free = int(table["label"].isna().sum())
+    if free and any(needing.values()):
+        raise AmalgamError(
+            f"{free} synthetic images were made without a condition, which filtered_synthetic needs for "
+            f"{' and '.join(setting for setting, needed in needing.items() if needed)}",
+            "set filtered_synthetic.labels to pseudo and require_agreement to false, or choose a "
+            "sampling_plan.strategy that asks for classes",
+        )
+
+
 def _refuse_empty(left: pd.DataFrame, table: pd.DataFrame, classes: Sequence[str]) -> None:
     """Raise AmalgamError if no row of `left`, a part of `table`, has one of the labels `classes`."""
     empty = [name for name in classes if name not in set(left["label"])]
     if empty:
         asked, seen = ((table[kind].value_counts().reindex(empty, fill_value=0)) for kind in ("condition", "pseudo"))
         counts = "; ".join(f"{name}: {asked[name]} asked for, {seen[name]} recognised" for name in empty)
+        free = table["condition"].isna().any()
+        first = (
+            "choose a sampling_plan.strategy that asks for classes"
+            if free
+            else "set filtered_synthetic.labels to conditional and require_agreement to false"
+        )
         raise AmalgamError(
             f"no synthetic image is left of {len(empty)} class(es) ({counts})",
-            "set filtered_synthetic.labels to conditional and require_agreement to false, make more images "
-            "(sampling_plan.multiple), or train generator and scorer longer",
+            f"{first}, make more images (sampling_plan.multiple), or train generator and scorer longer",
         )
 
 
@@ -179,14 +202,18 @@ def _copy(synthetic: Path, kept: pd.DataFrame, out: Path, monitor: Monitor) -> N
 
 
 def _summary(table: pd.DataFrame, kept: pd.DataFrame, dataset: Mapping[str, Any]) -> Summary:
-    """Return counts, the agreement of scorer and condition, and what each class and group lost."""
-    agreement = float((table["pseudo"] == table["condition"]).mean())
-    figures: dict[str, int | float | str] = {
-        "kept": len(kept),
-        "removed": len(table) - len(kept),
-        "agreement of scorer and condition": round(agreement, 4),
-        "mean confidence of the kept": round(float(kept["confidence"].mean()), 4),
-    }
+    """Return counts, the agreement of scorer and condition, and what each class and group lost.
+
+    Where nothing was asked for there is no agreement, and no line of a group.
+    """
+    asked = table[table["condition"].notna()]
+    figures: dict[str, int | float | str] = {"kept": len(kept), "removed": len(table) - len(kept)}
+    if len(asked):
+        agreement = float((asked["pseudo"] == asked["condition"]).mean())
+        figures["agreement of scorer and condition"] = round(agreement, 4)
+    if len(asked) < len(table):
+        figures["made without a condition"] = len(table) - len(asked)
+    figures["mean confidence of the kept"] = round(float(kept["confidence"].mean()), 4)
     reasons = table.loc[table["reason"] != "", "reason"].value_counts().sort_index()
     tables: dict[str, list[dict[str, Any]]] = {
         "removed": [{"reason": str(r), "images": int(n)} for r, n in reasons.items()],
@@ -201,7 +228,7 @@ def _summary(table: pd.DataFrame, kept: pd.DataFrame, dataset: Mapping[str, Any]
         ],
     }
     group = f"attribute:{dataset.get('groups')}"
-    if group in table:
+    if group in table and table[group].notna().any():
         tables[f"by {dataset['groups']}"] = [
             {str(dataset["groups"]): str(v), "asked for": int(n), "kept": int((kept[group] == v).sum())}
             for v, n in table[group].value_counts().sort_index().items()

@@ -13,15 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ops.data.pictures import bars
 from ops.errors import AmalgamError
 from ops.files import read_json, replacing, write_json
 from ops.progress import Monitor
 from ops.sample.cells import JointTable, column_of, count_cells, grid_of
-from ops.sample.config import SamplingPlanConfig
+from ops.sample.config import SamplingPlanConfig, Unconditional
 from ops.sample.gate import Gate
-from ops.sample.plan_pictures import draw_plan
-from ops.sample.rows import write_rows
-from ops.sample.schema import EXTRAPOLATED, GENERATE, NONE, OVERSAMPLE, SEEN
+from ops.sample.plan_pictures import LINES, draw_plan
+from ops.sample.rows import write_null_rows, write_rows
+from ops.sample.schema import EXTRAPOLATED, GENERATE, NONE, OVERSAMPLE, SEEN, UNCONDITIONAL
 from ops.sample.strategies import CellErrors, allocate, check_known, factors_of, rest_of, target_shares
 from ops.summary import Figure, Summary
 
@@ -46,7 +47,7 @@ def plan_samples(
     Cells that training never showed, though each of their values, are composed (`kind` is extrapolated). A cell that fails
     the gate has its training images repeated instead (`method` is oversample, `copy_of` their ids); if it has none, it is left
     out, and the other cells of its class get its share. The manifest is read twice, in batches: memory depends on the number
-    of cells, not on that of images.
+    of cells, not on that of images. An unconditional plan has one cell, of no class.
 
     Args:
         config: how many images, and of which cells.
@@ -67,15 +68,15 @@ def plan_samples(
         if given is not None and given.grid != grid:
             raise ValueError(f"cells of {', '.join(given.grid.factors)} instead of {', '.join(grid.factors)}")
     table = count_cells(shards / "manifest.parquet", dataset, grid, monitor)
+    if isinstance(config.strategy, Unconditional):
+        return _plan_unconditional(config, table, dataset, out, monitor)
     shares = target_shares(config.strategy, table, folders or {}, errors)
     if known is not None:
         check_known(table, shares, known)
     count = round(config.multiple * int(table.images.sum()))
     cells = plan_cells(table, shares, count, gate)
     write_rows(cells, table, rest_of(config.strategy), shards, dataset, out / "plan.parquet", config.seed, monitor)
-    with replacing(out / "cells.parquet") as temporary:
-        table_of_cells = pa.Table.from_pandas(cells, preserve_index=False).replace_schema_metadata()
-        pq.write_table(table_of_cells, temporary, compression="zstd")
+    _write_cells(cells, out)
     write_json(out / "dataset.json", dataset)
     draw_plan(cells, grid, dataset, out / "pictures" / "plan.png")
     monitor.note(f"{count} images planned")
@@ -83,6 +84,32 @@ def plan_samples(
     if failed:
         monitor.note(f"{failed} of {len(cells)} cells fail the gate: training images are repeated, or cells left out")
     return _summary(config, cells, grid.factors, dataset, count)
+
+
+def _plan_unconditional(
+    config: SamplingPlanConfig, table: JointTable, dataset: Mapping[str, Any], out: Path, monitor: Monitor
+) -> Summary:
+    """Write a plan whose rows ask for nothing: how often each class comes is the generator's own leaning."""
+    real = int(table.images.sum())
+    count = round(config.multiple * real)
+    write_null_rows(count, dataset, out / "plan.parquet", monitor)
+    planned = {"real": real, "weight": table.weights.sum(), "target": 1.0, "planned": count}
+    cell = pd.DataFrame({"place": -1, "label": pd.Series([None], dtype="str"), **planned})
+    _write_cells(cell.assign(kind=UNCONDITIONAL, method=GENERATE, **_unjudged(1).loc[0]), out)
+    write_json(out / "dataset.json", dataset)
+    title = f"training images by class; {count} images are planned, of no class"
+    most = np.sort(np.argsort(-table.images, kind="stable")[:LINES])
+    names = [dataset["classes"][i] for i in most]
+    bars({"training": table.images[most].tolist()}, names, out / "pictures" / "plan.png", title, "images")
+    monitor.note(f"{count} images planned without a condition; the filter's scorer labels them")
+    line: dict[str, Figure] = {"label": "no condition", "training images": real, "planned": count}
+    return Summary({"planned": count, "multiple": config.multiple, "strategy": config.strategy.kind}, {"plan": [line]})
+
+
+def _write_cells(cells: pd.DataFrame, out: Path) -> None:
+    with replacing(out / "cells.parquet") as temporary:
+        table_of_cells = pa.Table.from_pandas(cells, preserve_index=False).replace_schema_metadata()
+        pq.write_table(table_of_cells, temporary, compression="zstd")
 
 
 def plan_cells(table: JointTable, shares: np.ndarray, count: int, gate: Gate | None) -> pd.DataFrame:

@@ -187,8 +187,8 @@ def _rows(
 
 
 def _summary(rows: list[dict[str, Any]], found: Found, cells: list[dict[str, Any]]) -> Summary:
-    accepted = next(each for each in rows if each["metric"] == "accepted" and each["group"] == "all")
-    recognised = next(each for each in rows if each["metric"] == "recognised" and each["group"] == "all")
+    # nothing is recognised where nothing was asked for
+    shares = [each for each in rows if each["metric"] in ("accepted", "recognised") and each["group"] == "all"]
     lines: list[dict[str, Any]] = [
         {
             "source": name,
@@ -199,7 +199,7 @@ def _summary(rows: list[dict[str, Any]], found: Found, cells: list[dict[str, Any
         }
         for (name, space), (one, _) in found.items()
     ]
-    figures = {"accepted": round(accepted["value"], 4), "recognised": round(recognised["value"], 4)}
+    figures = {each["metric"]: round(each["value"], 4) for each in shares}
     return Summary(figures, {"complementarity": lines, "acceptance": cells})
 
 

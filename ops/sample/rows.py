@@ -14,15 +14,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from scipy.stats.qmc import Halton
 
 from ops.data.captions import phrase, templates_of
+from ops.files import replacing
 from ops.progress import Monitor
 from ops.runtime import derive_seed
 from ops.sample.cells import Grid, JointTable
 from ops.sample.config import Rest
 from ops.sample.mixing import CHUNK, KEY, key_sequence, write_mixed
-from ops.sample.schema import OVERSAMPLE, PLAN_SCHEMA
+from ops.sample.schema import GENERATE, OVERSAMPLE, PLAN_SCHEMA, UNCONDITIONAL
 from ops.sample.streaming import BATCH, DOMAIN, LABEL, codes_of, entries_of, open_manifest, read_batches
 
 COLUMNS = ["id", "label", "domain", "attributes", "name", "concept", "weight", "split"]
@@ -114,6 +116,29 @@ def write_rows(
                 monitor.progress(done, total, "row")
 
     write_mixed(blocks(), PLAN_SCHEMA, out, total, chunk)
+
+
+def write_null_rows(count: int, dataset: Mapping[str, Any], out: Path, monitor: Monitor, *, chunk: int = CHUNK) -> None:
+    """Write `count` rows that ask for nothing as the Parquet file `out`; memory holds `chunk` of them.
+
+    Label, domain and every attribute are null and the caption is empty, which is the generator's null in all its conditions.
+    """
+    told = {
+        **{name: None for name in ("label", "domain", "concept", "copy_of")},
+        **{"name": "", "caption": "", "cell": 0, "kind": UNCONDITIONAL, "method": GENERATE},
+        "attributes": [(name, None) for name in sorted(dataset["attributes"])],
+    }
+    with replacing(out) as temporary, pq.ParquetWriter(temporary, PLAN_SCHEMA, compression="zstd") as writer:
+        for start in range(0, count, chunk):
+            size = min(chunk, count - start)
+            columns = {
+                field.name: pa.array(np.arange(start, start + size))
+                if field.name == "index"
+                else pa.repeat(pa.scalar(told[field.name], field.type), size)
+                for field in PLAN_SCHEMA
+            }
+            writer.write_table(pa.table(columns, PLAN_SCHEMA))
+            monitor.progress(start + size, count, "row")
 
 
 def _pools(cells: pd.DataFrame, table: JointTable, rest: Rest, seed: int) -> dict[tuple[str, int], Pool]:

@@ -19,8 +19,8 @@ GENERATE, OVERSAMPLE, NONE = "generate", "oversample", "none"
 OVERSAMPLED = "oversampled"
 """The source, in manifests of synthetic shards, of training images that a plan repeats."""
 """Methods: an image is generated, a training image is repeated; a cell gets none."""
-SEEN, EXTRAPOLATED = "seen", "extrapolated"
-"""Kinds of cells: training images show the combination; or each of its values, and never together."""
+SEEN, EXTRAPOLATED, UNCONDITIONAL = "seen", "extrapolated", "unconditional"
+"""Kinds of cells: training images show the combination; or each of its values, and never together; or nothing is asked for."""
 
 PLAN_SCHEMA = pa.schema(
     [

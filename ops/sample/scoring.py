@@ -50,7 +50,8 @@ def score_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each row the class (N,) int64 that f_NR sees and its probability (N,) float32 of the row's label.
 
-    The row's label is that class where `config.labels` is pseudo, else the condition.
+    The row's label is that class where `config.labels` is pseudo, else the condition, whose probability is NaN where a row
+    has none.
     """
     scores = np.zeros((len(table), 3), np.float32)
     number = {name: i for i, name in enumerate(classes)}
@@ -59,7 +60,9 @@ def score_rows(
         ledger = scratch / f"{str(shard).replace('/', '-')}.npy"
         if not ledger.exists():
             found = probabilities(models, shard_images(synthetic, str(shard), rows["key"]), config.batch, device)
-            conditions = found[np.arange(len(rows)), rows["label"].map(number).to_numpy()]
+            places = rows["label"].map(number)
+            conditions = found[np.arange(len(rows)), places.fillna(0).to_numpy(np.int64)]
+            conditions = np.where(places.isna(), np.nan, conditions)
             with replacing(ledger) as temporary, temporary.open("wb") as file:
                 np.save(file, np.stack([found.argmax(axis=1), conditions, found.max(axis=1)], axis=1, dtype=np.float32))
         scores[rows.index] = np.load(ledger)

@@ -17,6 +17,7 @@ from ops.sample.config import (
     Rest,
     Strategy,
     Target,
+    Unconditional,
 )
 from ops.sample.streaming import DOMAIN
 from ops.sample.targets import fit_target, read_targets, target_factors
@@ -37,6 +38,8 @@ def factors_of(strategy: Strategy, folders: Mapping[str, Path]) -> list[str]:
     """Return what cells are made of beside the class; `folders` are those of target tables, by their name below data/."""
     if isinstance(strategy, Target):
         return target_factors(read_targets(strategy, folders))
+    if isinstance(strategy, Unconditional):
+        return []
     return [*([DOMAIN] if isinstance(strategy, DomainBalanced) else []), *strategy.attributes]
 
 

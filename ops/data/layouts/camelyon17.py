@@ -8,28 +8,32 @@ What WILDS' `get_dataset("camelyon17", download=True)` leaves in `camelyon17_v1.
 The domain is the hospital (`center`), and so is the attribute, which is the property that Ktena et al. (2024) condition
 on; hospitals 1 and 2 are WILDS' out-of-distribution validation and test sets, and are the split `shift` here.
 
+Patches without a label, on which the paper's diffusion model was trained too, are WILDS' separate download
+`camelyon17_unlabeled_v1.0`, of the same columns. Where it was moved into `camelyon17_v1.0`, those of the training hospitals
+become the split `unlabelled`; beside it they are counted and left out.
+
 Two deviations from WILDS and the paper. Its in-distribution validation set (column `split`) is not used: patients are dealt
-out instead, so that no patient is in two splits. And patches without a label (those of WILDS' separate download
-`camelyon17_unlabeled_v1.0`, on which the paper's diffusion model was trained too) are counted and left out: every image of
-this pipeline has a class.
+out instead, so that no patient is in two splits. And unlabelled patches of a patient on whom anything is evaluated are left
+out.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
+from ops.data.config import UNLABELLED
 from ops.data.layouts.config import Camelyon17Config
 from ops.data.layouts.listing import COLUMNS, Listing, Sieve, read_columns
 from ops.errors import AmalgamError
 
 METADATA = ["patient", "node", "x_coord", "y_coord", "tumor", "slide", "center", "split"]
-UNLABELLED = "camelyon17_unlabeled_v1.0"
+SEPARATE = "camelyon17_unlabeled_v1.0"
 CLASSES = {"0": "normal", "1": "tumour"}
 CAPTIONS = {"normal": "lymph node tissue without tumour", "tumour": "lymph node tissue with tumour"}
 
 
 def read_camelyon17(config: Camelyon17Config, source: Path) -> Listing:
-    """Return the labelled patches of the hospitals that `config` names.
+    """Return the labelled patches of the hospitals that `config` names, and unlabelled ones of those that are trained on.
 
     Raises AmalgamError if `metadata.csv` is not of this layout, or if a hospital of `config` never occurs.
     """
@@ -55,9 +59,14 @@ def read_camelyon17(config: Camelyon17Config, source: Path) -> Listing:
     notes = [
         f"{shared} of the patients in WILDS' in-distribution validation set are in its training set too; here none is"
     ]
-    unlabelled = _unlabelled(source)
-    if unlabelled:
-        notes.append(f"{unlabelled} unlabelled patches in {UNLABELLED} are left out: every image here needs a class")
+    left_out = sieve.left_out
+    if config.unlabelled and (source / SEPARATE).is_dir():
+        free = _unlabelled(config, source)
+        table, left_out = pd.concat([table, free.table], ignore_index=True), pd.concat([left_out, free.left_out])
+        notes.append(f"{len(free.table)} unlabelled patches of the training hospitals are for generators only")
+    elif number := _count(source):
+        hint = "" if (source / SEPARATE).is_dir() else f": moved into {source.name}, generators would learn from them"
+        notes.append(f"{number} unlabelled patches in {SEPARATE} are left out{hint}")
     dataset = {
         "name": "camelyon17-wilds",
         "groups": "hospital",
@@ -77,7 +86,25 @@ def read_camelyon17(config: Camelyon17Config, source: Path) -> Listing:
             f"{', '.join(map(str, config.shift)) or 'none'} are out of distribution.",
         },
     }
-    return Listing(table, sieve.left_out, dataset, notes)
+    return Listing(table, left_out, dataset, notes)
+
+
+def _unlabelled(config: Camelyon17Config, source: Path) -> Sieve:
+    """Return the unlabelled patches of the training hospitals, of which no caption says what they show."""
+    found = read_columns(source / SEPARATE / "metadata.csv", [*METADATA[:4], "center"])
+    found["file"] = f"{SEPARATE}/" + _files(found)
+    sieve = Sieve(found)
+    sieve.drop(~sieve.table["center"].isin(map(str, config.train)), "unlabelled, of a hospital that is not trained on")
+    hospital = sieve.table["center"]
+    sieve.table = sieve.table.assign(
+        label="",
+        domain="hospital_" + hospital,
+        split=UNLABELLED,
+        caption="",
+        concept="patient_" + sieve.table["patient"],
+        hospital=hospital,
+    )[[*COLUMNS, "hospital"]]
+    return sieve
 
 
 def _files(found: pd.DataFrame) -> pd.Series:
@@ -101,9 +128,9 @@ def _shared_patients(found: pd.DataFrame) -> int:
     return len(parts[0] & parts[1])
 
 
-def _unlabelled(source: Path) -> int:
+def _count(source: Path) -> int:
     """Return how many patches the unlabelled download has, if it is in `source` or beside it."""
-    for path in (source / UNLABELLED / "metadata.csv", source.parent / UNLABELLED / "metadata.csv"):
+    for path in (source / SEPARATE / "metadata.csv", source.parent / SEPARATE / "metadata.csv"):
         if path.is_file():
             with path.open("rb") as lines:
                 return max(sum(1 for _ in lines) - 1, 0)

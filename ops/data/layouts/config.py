@@ -32,6 +32,10 @@ class Camelyon17Config(ImportConfig):
     train: list[int] = Field([0, 3, 4], min_length=1, description="Hospitals (column center) of the training domains.")
     shift: list[int] = Field([1, 2], description="Hospitals that training never sees: WILDS' OOD validation and test.")
 
+    unlabelled: bool = Field(
+        True, description="Take the unlabelled patches of the training hospitals, where they are inside the download."
+    )
+
     @model_validator(mode="after")
     def _apart(self) -> "Camelyon17Config":
         both = set(self.train) & set(self.shift)

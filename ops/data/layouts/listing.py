@@ -21,7 +21,7 @@ class Listing:
 
     table: pd.DataFrame
     """`COLUMNS` and attributes, all text. `file` is relative to the folder of the download; `split` is empty where the
-    image is to be dealt out with its concept, which is a patient wherever one is known."""
+    image is to be dealt out with its concept, which is a patient wherever one is known; `label` is in the split unlabelled."""
     left_out: pd.DataFrame
     """`file` and `reason` of the rows that are no images of the dataset."""
     dataset: Mapping[str, Any]

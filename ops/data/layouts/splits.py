@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ops.data.config import UNLABELLED
 from ops.data.layouts.config import ImportConfig
 from ops.runtime import derive_seed
 
@@ -32,6 +33,12 @@ def deal(config: ImportConfig, table: pd.DataFrame) -> pd.Series:
     role = role.mask(rank <= test + validation, "validation").mask(rank <= test, "test")
     dealt = waiting["concept"].map(dict(zip(concepts["concept"], role, strict=True)))
     return table["split"].mask(table["split"] == "", dealt)
+
+
+def evaluated(table: pd.DataFrame) -> pd.Series:
+    """Say which unlabelled rows are of a concept that something is evaluated on."""
+    free = table["split"] == UNLABELLED
+    return free & table["concept"].isin(table.loc[~free & (table["split"] != "train"), "concept"])
 
 
 def seen_elsewhere(table: pd.DataFrame) -> pd.Series:

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ops.data.config import UNLABELLED
 from ops.data.layouts.config import ImportConfig
 from ops.data.layouts.images import digests, missing_files
 from ops.data.layouts.listing import COLUMNS, Listing, Sieve, named
-from ops.data.layouts.splits import deal, seen_elsewhere
+from ops.data.layouts.splits import deal, evaluated, seen_elsewhere
 from ops.errors import AmalgamError
 from ops.files import read_json, replace_folder, write_json
 from ops.progress import Monitor
@@ -39,6 +40,7 @@ def write_dataset(
     sieve = Sieve(listing.table)
     _take_missing(config, sieve, source, monitor)
     sieve.table["split"] = deal(config, sieve.table)
+    sieve.drop(evaluated(sieve.table), "unlabelled, but of a patient that evaluation has too")
     sieve.drop(seen_elsewhere(sieve.table), "out of distribution, but of a patient that training sources have too")
     table = sieve.table.sort_values("file", ignore_index=True)
     _check_table(table)
@@ -72,7 +74,7 @@ def write_dataset(
 
 
 LEDGER = "digests.jsonl"
-ORDER = ("train", "validation", "test", "shift")
+ORDER = ("train", "validation", "test", "shift", UNLABELLED)
 
 
 def _check_places(source: Path, holder: Path, out: Path) -> None:
@@ -107,7 +109,7 @@ def _check_table(table: pd.DataFrame) -> None:
     if twice:
         raise AmalgamError(f"{len(twice)} files are named twice: {named(twice)}", "remove the rows that repeat others")
     trained = set(table.loc[table["split"] == "train", "label"])
-    for label in sorted(set(table["label"])):
+    for label in sorted(set(table.loc[table["split"] != UNLABELLED, "label"])):
         if label not in trained:
             raise AmalgamError(
                 f"no training image is of class {label!r}", "another --seed deals patients otherwise; or bring more"
@@ -124,7 +126,7 @@ def _check_table(table: pd.DataFrame) -> None:
 def _describe(table: pd.DataFrame, dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Return `dataset.json` with the values that occur; lists that `dataset` has already keep their order."""
     found = {
-        "classes": sorted(set(table["label"])),
+        "classes": sorted(set(table.loc[table["split"] != UNLABELLED, "label"])),
         "domains": sorted(set(table["domain"])),
         "attributes": {name: sorted(set(table[name])) for name in sorted(set(table.columns) - {*COLUMNS, "sha256"})},
         "channels": 3,

@@ -4,14 +4,17 @@ import shutil
 from pathlib import Path
 
 import downloads
+import numpy as np
 import pandas as pd
 import pytest
 
+from ops.data.config import RawImagesConfig
 from ops.data.layouts.camelyon17 import read_camelyon17
 from ops.data.layouts.chestxray import read_chestxray
 from ops.data.layouts.config import Camelyon17Config, ChestXrayConfig, DermatologyConfig
 from ops.data.layouts.dermatology import read_dermatology
 from ops.data.layouts.writing import write_dataset
+from ops.data.sources import ingest_images
 from ops.errors import AmalgamError
 from ops.files import read_json
 from ops.progress import Silent
@@ -229,3 +232,55 @@ def test_sources_and_names_that_mean_nothing(bring):
         bring("dermatology", copy)
     with pytest.raises(AmalgamError, match=r"no image of metadata\.csv can be taken"):
         bring("dermatology", min_images=1000)
+
+
+def with_unlabelled(patients):
+    """Return a change that draws two unlabelled patches of each patient, a number and a hospital, inside the download."""
+
+    def change(source):
+        rows = []
+        for patient, hospital in patients:
+            place = f"patient_{patient}_node_3"
+            for x in (0, 32):
+                path = source / "camelyon17_unlabeled_v1.0" / "patches" / place / f"patch_{place}_x_{x}_y_7.png"
+                downloads.draw(path, 0, hospital, np.random.default_rng(x + int(patient)))
+                rows.append([len(rows), patient, 3, x, 7, -1, 60, hospital, 10])
+        header = ["", "patient", "node", "x_coord", "y_coord", "tumor", "slide", "center", "split"]
+        downloads.write_csv(source / "camelyon17_unlabeled_v1.0" / "metadata.csv", header, rows)
+
+    return change
+
+
+def test_unlabelled_patches_of_camelyon17_are_for_generators_only(bring, tmp_path):
+    """Hospital 0 is trained on, 1 is not; patients 000 to 003 have labels and are dealt out, 010 has none."""
+    patients = [("000", 0), ("001", 0), ("002", 0), ("003", 0), ("010", 0), ("025", 1)]
+    table, left_out, dataset = bring("camelyon17", with_unlabelled(patients))
+    before, _, plain = bring("camelyon17")
+    free = table[table["split"] == "unlabelled"]
+    roles = before.groupby("concept")["split"].first()
+    expected = {f"patient_{p}" for p, h in patients if h == 0 and roles.get(f"patient_{p}", "train") == "train"}
+    assert set(free["concept"]) == expected
+    assert 2 <= len(expected) < 5
+    assert free.groupby("concept").size().eq(2).all()
+    assert (free["label"] == "").all()
+    assert (free["caption"] == "").all()
+    assert set(free["domain"]) == {"hospital_0"}
+    reasons = {file.split("/")[2][8:11]: reason for file, reason in left_out.items() if "unlabeled" in file}
+    assert reasons.pop("025") == "unlabelled, of a hospital that is not trained on"
+    assert set(reasons.values()) == {"unlabelled, but of a patient that evaluation has too"}
+    pd.testing.assert_frame_equal(table[table["split"] != "unlabelled"].reset_index(drop=True), before)
+    for key in ("classes", "domains", "attributes"):
+        assert dataset[key] == plain[key]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    bring("camelyon17", with_unlabelled(patients))
+    config = RawImagesConfig(dataset="data/camelyon17", image_size=16)
+    assert ingest_images(config, tmp_path / "data" / "camelyon17", raw, Silent()).figures["images"] == len(table)
+    assert pd.read_parquet(raw / "images.parquet").query("split == 'unlabelled'")["label"].isna().all()
+
+
+def test_unlabelled_patches_of_camelyon17_may_stay_out(bring):
+    notes = Notes()
+    table, _, _ = bring("camelyon17", with_unlabelled([("010", 0)]), notes=notes, unlabelled=False)
+    assert "unlabelled" not in set(table["split"])
+    assert any("2 unlabelled patches" in line and "left out" in line for line in notes.lines)

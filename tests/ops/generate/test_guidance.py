@@ -89,3 +89,15 @@ def test_unknown_conditions_and_impossible_settings_are_refused():
     ):
         with pytest.raises(ValidationError, match=match):
             SamplerConfig(**settings)
+
+
+def test_a_batch_that_is_told_nothing_is_asked_once():
+    """Guidance from the null towards the null is the null, at half the cost; one row that is told something costs both."""
+    objective, x = objective_of(FlowConfig()), torch.zeros(2, 4)
+    null = Conditions(torch.zeros(2, 5, 8), torch.zeros(2, 5, dtype=torch.bool), torch.tensor([SIZES, SIZES]))
+    mixed = Conditions(null.tokens, null.mask, torch.tensor([SIZES, [1, *SIZES[1:]]]))
+    for conditions, calls, worth in ((null, 1, [0, 0]), (mixed, 2, [0, 30])):
+        model = Additive()
+        denoised = guided_denoiser(model, objective, conditions, SamplerConfig(guidance=3.0))(x, 0.5)
+        assert model.calls == calls
+        assert (-denoised[:, 0] / 0.5).tolist() == worth
