@@ -63,7 +63,7 @@ def responsibility_asset(scorer: str, baselines: list[str], unsafe: str | None) 
 
     @dg.asset(
         group_name="generation",
-        deps=[*JUDGED, dg.AssetKey(["classifier", scorer]), *keys_of([unsafe])],
+        deps=[*JUDGED, dg.AssetKey("diffusion"), dg.AssetKey(["classifier", scorer]), *keys_of([unsafe])],
         check_specs=[
             dg.AssetCheckSpec(
                 MEMORISATION, asset="responsibility", description="The diffusion model repeats no training images."
@@ -91,6 +91,7 @@ def responsibility_asset(scorer: str, baselines: list[str], unsafe: str | None) 
                 step.cache,
                 step.device,
                 step,
+                step.parent("diffusion"),
             )
             verdict = read_json(step.out / "verdicts.json")["diffusion"]
             return step.finish(summary, [memorisation_result(**verdict, name=MEMORISATION)])

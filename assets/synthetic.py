@@ -86,7 +86,7 @@ def filtered_synthetic_asset(scorer: str) -> dg.AssetsDefinition:
 
     @dg.asset(
         group_name="synthetic",
-        deps=[dg.AssetKey("real_shards"), dg.AssetKey("synthetic_shards"), judge],
+        deps=[*map(dg.AssetKey, ("real_shards", "synthetic_shards", "diffusion")), judge],
         kinds={"pytorch", "webdataset"},
         metadata=op("ops.sample.filtering"),
     )
@@ -106,6 +106,7 @@ def filtered_synthetic_asset(scorer: str) -> dg.AssetsDefinition:
                 step.cache,
                 step.device,
                 step,
+                step.parent("diffusion"),
             )
             return step.finish(summary)
 

@@ -21,6 +21,7 @@ prepare_threads()
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from scipy.stats import t  # noqa: E402
 
 from benchmarks.generator_training import (  # noqa: E402
     HOME,
@@ -34,6 +35,7 @@ from benchmarks.generator_training import (  # noqa: E402
 )
 from benchmarks.results import HOLDS, RESULTS, table, write_result  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
+from ops.data.manifest import read_manifest  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402
 from ops.generate.baselines.writing import write_baselines  # noqa: E402
@@ -49,8 +51,6 @@ from pipelines.project import STATE  # noqa: E402
 
 COMMAND = "python -m benchmarks.generator"
 SEEDS = (0, 1, 2)
-IMAGES = 1901
-"""Prompts: as many as there are training images."""
 SAMPLING_STEPS = 12
 PIXEL = "pixel diffusion"
 SCORE = "classification accuracy score"
@@ -65,8 +65,9 @@ def main() -> None:
     configure_torch()
     if chosen.ship:
         return ship_weights(chosen.ship)
-    seeds, share, images = ((0,), 0.01, 120) if chosen.quick else (SEEDS, 1.0, IMAGES)
+    seeds, share = ((0,), 0.01) if chosen.quick else (SEEDS, 1.0)
     home = HOME.with_name("generator-quick") if chosen.quick else HOME
+    images = 120 if chosen.quick else training_images(shards_of(study_params(seeds[0], share), home))
     reports = {seed: judged(study_params(seed, share), home, images) for seed in seeds}
     rows = pd.concat(
         [read_measurements(folder / name) for folder in reports.values() for name in ("quality", "answers")]
@@ -80,6 +81,11 @@ def main() -> None:
         pictures(reports[SEEDS[0]])
         everything = pd.concat([rows, spaces[spaces["model"] == PIXEL]])
         write_result("generator", COMMAND, "default", everything.to_dict("records"), verdicts, page)
+
+
+def training_images(shards: Path) -> int:
+    """Return how many training images there are, and so how many prompts."""
+    return int((read_manifest(shards)["split"] == "train").sum())
 
 
 def judged(params: Params, home: Path, images: int) -> Path:
@@ -113,7 +119,7 @@ def judged(params: Params, home: Path, images: int) -> Path:
         write_generator_report(quality, shards, sources, eyes, {}, out / "quality", cache, device, Bar("quality"))
         write_responsibility_report(
             params.responsibility, shards, sources, samples / "neutral", eyes, None, out / "answers", cache, device,
-            Bar("responsibility"),
+            Bar("responsibility"), diffusion,
         )  # fmt: skip
         for name in ("quality", "answers"):
             path = out / name / "measurements.parquet"
@@ -158,8 +164,9 @@ def spaces_judged(params: Params, home: Path, images: int) -> Path:
 def verdicts_of(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return for each metric and baseline whether the diffusion model is better by more than both intervals.
 
-    The effect is the mean over seeds; its interval adds the two models' intervals (of images) as independent ones, and
-    the spread over seeds.
+    The effect is the mean over seeds; its variance is that of the two models' intervals (of images), as independent ones,
+    and that of the seeds' effects, which are a random sample. Its interval is Student's, with the degrees of freedom of
+    Satterthwaite (1946), in which images count as many; as in `ops.evaluate.significance.statistic_effect`.
     """
     metrics = [
         (name, name.startswith("Fréchet"))
@@ -182,10 +189,11 @@ def _verdict(rows: pd.DataFrame, metric: str, baseline: str, *, smaller: bool) -
     sign = -1 if smaller else 1
     effects = sign * (ours["value"] - theirs["value"])
     widths = [(part["high"] - part["low"]).to_numpy() / 3.92 for part in (ours, theirs)]
-    variance = float(np.mean(widths[0] ** 2 + widths[1] ** 2)) / len(effects)
-    if len(effects) > 1:
-        variance += float(effects.var(ddof=1)) / len(effects)
-    effect, width = float(effects.mean()), 1.96 * variance**0.5
+    seeds = len(effects)
+    of_images = float(np.mean(widths[0] ** 2 + widths[1] ** 2)) / seeds
+    of_seeds = float(effects.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    df = (seeds - 1) * ((of_images + of_seeds) / of_seeds) ** 2 if of_seeds else np.inf
+    effect, width = float(effects.mean()), float(t.ppf(0.975, df)) * (of_images + of_seeds) ** 0.5
     return {
         "claim": f"The diffusion model beats the {baseline} baseline in {metric}.",
         "source": "Gowal et al. 2021 compare such sources by what robust training gains from them",
@@ -193,7 +201,7 @@ def _verdict(rows: pd.DataFrame, metric: str, baseline: str, *, smaller: bool) -
         "effect": effect,
         "low": effect - width,
         "high": effect + width,
-        "seeds": len(effects),
+        "seeds": seeds,
         "holds": True if effect - width > 0 else False if effect + width < 0 else None,
     }
 

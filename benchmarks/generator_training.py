@@ -20,7 +20,7 @@ from pipelines.project import STATE
 
 HOME = STATE / "studies" / "generator"
 AUTOENCODER_STEPS, DIFFUSION_STEPS = 3000, 7000
-"""On two cores about seven and twenty-five minutes."""
+"""Optimizer steps of autoencoder and diffusion model."""
 SCORER_SEEDS = (0, 1)
 
 

@@ -25,31 +25,36 @@ CLEAN = "clean accuracy"
 LEVEL = 0.05
 """Of significance: an adjusted p-value of at most this."""
 
+PAIR = [("model", pa.string()), ("than", pa.string()), ("split", pa.string())]
+EFFECT = [
+    ("effect", pa.float64()),
+    ("low", pa.float64()),
+    ("high", pa.float64()),
+    ("counted", pa.string()),
+    ("low_images", pa.float64()),
+    ("high_images", pa.float64()),
+    ("p", pa.float64()),
+    ("p_holm", pa.float64()),
+    ("df", pa.float64()),
+    ("n", pa.int64()),
+    ("seeds", pa.list_(pa.int64())),
+]
+"""Columns of every comparison. `effect` is the measure of `model` less that of `than`, seeds averaged; `low` to `high` its
+95 % interval over images and seeds (`counted` says if over images only), `p` of the same, `p_holm` adjusted for all pairs of a
+family; `low_images` to `high_images` the paired bootstrap over images."""
+
 SCHEMA = pa.schema(
     [
-        ("model", pa.string()),
-        ("than", pa.string()),
-        ("split", pa.string()),
+        *PAIR,
         ("measure", pa.string()),
-        ("effect", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("counted", pa.string()),
-        ("low_images", pa.float64()),
-        ("high_images", pa.float64()),
-        ("p", pa.float64()),
-        ("p_holm", pa.float64()),
-        ("df", pa.float64()),
-        ("n", pa.int64()),
-        ("seeds", pa.list_(pa.int64())),
+        *EFFECT,
         ("gained", pa.list_(pa.int64())),
         ("lost", pa.list_(pa.int64())),
         ("p_mcnemar", pa.list_(pa.float64())),
     ]
 )
-"""`effect` is the accuracy of `model` less that of `than`, seeds averaged; `low` to `high` its 95 % interval over images
-and seeds (`counted` says if over images only), `p` of the same; `low_images` to `high_images` the bootstrap over images.
-By seed: images that only `model` has right (`gained`) and only `than` (`lost`), and McNemar's p of the two."""
+"""The measure is an accuracy (see `EFFECT`). By seed: images that only `model` has right (`gained`) and only `than` (`lost`),
+and McNemar's p of the two."""
 
 
 def compare_models(config: ComparisonsConfig, robustness: Path, out: Path, monitor: Monitor) -> Summary:

@@ -1,5 +1,6 @@
 """Pictures of a training of the generator: its loss, and samples."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from ops.generate.sampler_config import SamplerConfig
 from ops.generate.sampling import sample_rows
 from ops.generate.text import encode_captions
 from ops.progress import Monitor
+
+COLUMNS = 12
+TITLE = 72
+"""Letters in a line of the title, which is then narrower than a row of images."""
 
 
 def draw_loss(losses: list[float], path: Path) -> None:
@@ -38,7 +43,7 @@ def draw_samples(
     cache: Path,
     device: torch.device,
     monitor: Monitor,
-    columns: int = 12,
+    columns: int = COLUMNS,
 ) -> None:
     """Save samples of each class, told what evenly chosen training images of the class are told.
 
@@ -55,4 +60,9 @@ def draw_samples(
     sampler = SamplerConfig(steps=8, solver="heun", guidance=1.5, seed=config.seed)
     made = sample_rows(sampler, source, rows, text, device, monitor)
     lines = {label: made[i * columns : (i + 1) * columns] for i, label in enumerate(images.classes)}
-    labelled_rows(lines, path, f"samples; {lineage}", columns)
+    labelled_rows(lines, path, wrapped(f"samples; {lineage}"), columns)
+
+
+def wrapped(title: str) -> str:
+    """Return `title` in lines that are no wider than `COLUMNS` images."""
+    return textwrap.fill(title, TITLE)

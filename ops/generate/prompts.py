@@ -73,7 +73,8 @@ def neutral_rows(
     They name class and concept, or the class alone where concepts are no words, such as patients' numbers: where the names of
     most images do not hold them.
     """
-    spoken = np.mean([c.lower() in n.lower() for c, n in zip(table["concept"], table["name"], strict=True)]) > 0.5
+    named = table.groupby(["concept", "name"]).size()  # far fewer than images
+    spoken = sum(count for (concept, name), count in named.items() if concept.lower() in name.lower()) > len(table) / 2
     pairs = table.groupby(["label", "concept"], as_index=False)["weight"].sum()
     rng = np.random.default_rng(derive_seed(config.seed, "neutral prompts"))
     pairs["draw"] = rng.random(len(pairs))

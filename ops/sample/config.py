@@ -220,7 +220,10 @@ class CopiesConfig(Config):
         description="Held-out splits that say how much honest images resemble training images; the first that exists.",
     )
     percentile: float = Field(
-        1.0, gt=0, lt=50, description="Share of these held-out images, in percent, that would count as copies."
+        1.0,
+        gt=0,
+        lt=50,
+        description="Share of these held-out images, in percent, that would count as copies; of their reconstructions too.",
     )
     neighbours: int = Field(
         3, ge=1, description="Nearest training images by features that are compared pixel by pixel."

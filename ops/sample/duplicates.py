@@ -1,7 +1,7 @@
 """Which synthetic images repeat a training image: found by pixels, hash and features, confirmed pixel by pixel.
 
-The same definition as that of the stage `responsibility` (`ops.generate.responsibility.memorisation`): a copy has the pixels of
-a training image, or differs from one, after the best shift and mirroring, by less than nearly all held-out images do.
+The definition is that of the stage `responsibility` (`ops.generate.responsibility.originals`): a copy has the pixels of a
+training image, or is nearer to one, or to what the generator's autoencoder makes of one, than nearly all held-out images are.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,9 @@ from ops.files import replacing
 from ops.generate.quality.config import QualityConfig
 from ops.generate.quality.encoders import make_spaces
 from ops.generate.quality.spaces import Space
-from ops.generate.responsibility.copies import Nearest, Sample, find_nearest, pixel_digests, sample_of
-from ops.generate.responsibility.neighbours import nearest
+from ops.generate.responsibility.copies import sample_of
+from ops.generate.responsibility.originals import Comparison, CopySearch, learn_comparison
+from ops.generate.responsibility.reconstructions import codec_of, reconstruct
 from ops.progress import Monitor
 from ops.sample.config import CopiesConfig
 from ops.sample.schema import OVERSAMPLED
@@ -31,21 +32,16 @@ from ops.sample.scoring import shard_images
 class Originals:
     """The training images, and how near to them an image may be."""
 
-    config: CopiesConfig
-    train: Sample
-    known: Mapping[str, int]
-    """Place of each training image by the digest of its pixels."""
+    search: CopySearch
     space: Space
-    threshold: float
-    """Pixel distance (root mean square, in [0, 1]) that few held-out images are within."""
     reference: str
     """The held-out split."""
 
     def repeated(self, images: ImageSet, cache: Path, monitor: Monitor) -> np.ndarray:
         """Return for each image the place (N,) int64 of the training image that it repeats; -1 where it repeats none."""
         sample = sample_of(images, self.space.embed(images.images, cache, monitor), "the synthetic images")
-        near = nearest_originals(self.config, sample, self.train, self.known)
-        return np.where(near.exact | (near.pixels <= self.threshold), near.closest, -1)
+        found = self.search.find(sample)
+        return np.where(found.copies, found.closest, -1)
 
 
 def learn_originals(
@@ -55,10 +51,12 @@ def learn_originals(
     cache: Path,
     device: torch.device,
     monitor: Monitor,
+    diffusion: Path | None = None,
 ) -> Originals:
-    """Return the training images of `shards`, with the threshold that the first split of `config.reference` gives.
+    """Return the training images of `shards`, with the thresholds that the first split of `config.reference` gives.
 
-    `scorers` are the classifiers of the space `classifier`. Raises AmalgamError if no such split exists.
+    `scorers` are the classifiers of the space `classifier`, `diffusion` is the folder of the generator, whose autoencoder
+    makes the reconstructions; without it, or in pixel space, there are none. Raises AmalgamError if no such split exists.
     """
     present = set(read_manifest(shards)["split"])
     reference = next((name for name in config.reference if name in present), None)
@@ -71,20 +69,14 @@ def learn_originals(
     space = make_spaces(QualityConfig(spaces=[config.space], judges=[config.space]), train.images, scorers, {}, device)[
         config.space
     ]
-    ours, theirs = (
-        sample_of(images, space.embed(images.images, cache, monitor), name)
-        for images, name in ((train, "train"), (held_out, reference))
-    )
-    known = {digest: place for place, digest in enumerate(pixel_digests(ours.images))}
-    near = nearest_originals(config, theirs, ours, known)
-    threshold = float(np.percentile(near.pixels, config.percentile, method="lower"))
-    return Originals(config, ours, known, space, threshold, reference)
 
+    def comparison(*sets: ImageSet) -> Comparison:
+        ours, theirs = (sample_of(s, space.embed(s.images, cache, monitor), "real images") for s in sets)
+        return learn_comparison(config, ours, theirs)
 
-def nearest_originals(config: CopiesConfig, sample: Sample, train: Sample, known: Mapping[str, int]) -> Nearest:
-    """Return what is nearest to each image of `sample` among the training images."""
-    distances, places = nearest(sample.features, train.features, config.neighbours)
-    return find_nearest(sample, train, dict(known), distances, places, config.shift)
+    codec = codec_of(diffusion, train.images.shape[1], device, monitor)
+    again = comparison(*(reconstruct(codec, s, cache, device, monitor) for s in (train, held_out))) if codec else None
+    return Originals(CopySearch(comparison(train, held_out), again), space, reference)
 
 
 def find_copies(
@@ -97,16 +89,18 @@ def find_copies(
     cache: Path,
     device: torch.device,
     monitor: Monitor,
+    diffusion: Path | None = None,
 ) -> pd.Series:
     """Return for each row the id of the training image that it repeats (N,), None where it repeats none or may.
 
-    One shard is in memory at a time; what was found of a shard is in `scratch` and is not looked for again.
+    `diffusion` is the folder of the generator; see `learn_originals`. One shard is in memory at a time; what was found of a
+    shard is in `scratch` and is not looked for again.
     """
     found = pd.Series([None] * len(table), index=table.index, dtype=object)
     if config is None:
         return found
-    originals = learn_originals(config, real, scorers, cache, device, monitor)
-    ids = np.array(originals.train.ids, dtype=object)
+    originals = learn_originals(config, real, scorers, cache, device, monitor, diffusion)
+    ids = np.array(originals.search.plain.train.ids, dtype=object)
     shards = list(table[table["source"] != OVERSAMPLED].groupby("shard", sort=True))
     for done, (shard, rows) in enumerate(shards, start=1):
         ledger = scratch / f"copies-{str(shard).replace('/', '-')}.npy"

@@ -54,11 +54,13 @@ def filter_synthetic(
     cache: Path,
     device: torch.device,
     monitor: Monitor,
+    diffusion: Path | None = None,
 ) -> Summary:
     """Write the rows of `synthetic` that `config` keeps as a shard folder, and `removed.parquet` with the others.
 
     Copies of training images of `real` go first (see `ops.sample.duplicates`), but for rows that a plan oversampled: these
-    are training images, on purpose.
+    are training images, on purpose. `diffusion` is the folder of the generator that drew `synthetic`: where it works in the
+    latents of an autoencoder, copies are also sought among reconstructions.
 
     `scorers` are the model folders of f_NR by name, one for each seed; their probabilities are averaged. A kept image
     has the shard, key and bytes that it had; its provenance also says condition, pseudo label, confidence (of its
@@ -85,7 +87,9 @@ def filter_synthetic(
     predicted, confidence = score_rows(config, synthetic, table, classes, models, scratch, device, monitor)
     table["condition"], table["pseudo"], table["confidence"] = table["label"], np.array(classes)[predicted], confidence
     table["label"] = table["pseudo"] if config.labels == "pseudo" else table["condition"]
-    table["copy_of"] = find_copies(config.copies, real, synthetic, table, scorers, scratch, cache, device, monitor)
+    table["copy_of"] = find_copies(
+        config.copies, real, synthetic, table, scorers, scratch, cache, device, monitor, diffusion
+    )
     own = table["copy_of"].isna()
     table["reason"] = np.where(own, "", COPY)
     table.loc[own, "reason"] = choose(config, table[own].reset_index(drop=True), classes)

@@ -66,7 +66,7 @@ def test_the_scorer_judges_and_is_not_judged(graph):
     }  # its eyes, of which none is a test of it
     assert children == {"filtered_synthetic", "synthetic_report", "report", *uses}
     filtered = graph.get(dg.AssetKey("filtered_synthetic"))
-    assert filtered.parent_keys == {scorer, dg.AssetKey("real_shards"), dg.AssetKey("synthetic_shards")}
+    assert filtered.parent_keys == {scorer, *map(dg.AssetKey, ("real_shards", "synthetic_shards", "diffusion"))}
     assert not filtered.is_partitioned
     assert graph.get(scorer).is_partitioned
 

@@ -113,7 +113,7 @@ def test_a_real_only_recipe_does_not_wait_for_the_generator():
 def test_the_filter_depends_on_every_seed_of_its_scorer(root):
     stage = next(s for s in project().stages if s.folder == "filtered_synthetic")
     assert {p.folder for p in stage.parents} == {
-        "real_shards", "synthetic_shards", "classifier/scorer/seed-0", "classifier/scorer/seed-1",
+        "real_shards", "synthetic_shards", "diffusion", "classifier/scorer/seed-0", "classifier/scorer/seed-1",
     }  # fmt: skip
     entry = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["filtered_synthetic"]
     assert entry["cmd"] == "python -m pipelines materialize filtered_synthetic"
@@ -194,7 +194,8 @@ def test_the_scorer_can_have_another_name(changed):
 
     found, _ = changed(change)
     names = {p.folder for p in found["filtered_synthetic"].parents}
-    assert names == {"real_shards", "synthetic_shards", "classifier/judge/seed-0", "classifier/judge/seed-1"}
+    judges = {"classifier/judge/seed-0", "classifier/judge/seed-1"}
+    assert names == {"real_shards", "synthetic_shards", "diffusion", *judges}
     judged = {p.folder for p in found["robustness"].parents}
     assert "classifier/scorer/seed-0" in judged, "then it is a recipe like any other"
     assert "classifier/judge/seed-0" not in judged

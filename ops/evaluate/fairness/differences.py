@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ops.errors import AmalgamError
-from ops.evaluate.comparisons import model_pairs
+from ops.evaluate.comparisons import EFFECT, PAIR, model_pairs
 from ops.evaluate.fairness.config import FairnessConfig
 from ops.evaluate.fairness.resampling import intervals
 from ops.evaluate.measurements import NO_SEED
@@ -16,29 +16,15 @@ from ops.evaluate.significance import holm, statistic_effect
 
 SCHEMA = pa.schema(
     [
-        ("model", pa.string()),
-        ("than", pa.string()),
-        ("split", pa.string()),
+        *PAIR,
         ("axis", pa.string()),
         ("measure", pa.string()),
-        ("effect", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("counted", pa.string()),
-        ("low_images", pa.float64()),
-        ("high_images", pa.float64()),
-        ("p", pa.float64()),
-        ("p_holm", pa.float64()),
-        ("df", pa.float64()),
-        ("n", pa.int64()),
-        ("seeds", pa.list_(pa.int64())),
+        *EFFECT,
         ("by_seed", pa.list_(pa.float64())),
     ]
 )
-"""`effect` is the measure of `model` less that of `than`, seeds averaged; for gaps less is better. `low` to `high` is its
-95 % interval over images and seeds (`counted` says if over images only), `p` of the same, `p_holm` adjusted for all pairs
-under one measure, axis and split; `low_images` to `high_images` is the paired bootstrap over images, which are drawn within
-groups and bring all models and seeds."""
+"""See `comparisons.EFFECT`; for gaps less is better. A family is all pairs under one measure, axis and split. The bootstrap
+draws images within groups, and they bring all models and seeds; `by_seed` is the effect of each seed."""
 
 
 @dataclass

@@ -26,12 +26,13 @@ def standard_errors(values: np.ndarray, counts: np.ndarray, share: bool) -> np.n
     return error
 
 
-def gap_interval(values: np.ndarray, errors: np.ndarray) -> Interval:
+def gap_interval(values: np.ndarray, errors: np.ndarray, most: float = 1.0) -> Interval:
     """Return max - min over groups with its 95 % interval, given samples (R + 1, G) and standard errors (G,).
 
     With differences d_gh of groups, their standard errors s_gh and c the 97.5 % quantile of max_gh (d*_gh - d_gh) / s_gh
-    over bootstrap samples, the ends are max_gh (d_gh - c s_gh), at least 0, and max_gh (d_gh + 1.96 s_gh), at most 1. The
-    lower end holds all differences at once; the upper one need only hold the pair that truly is furthest apart.
+    over bootstrap samples, the ends are max_gh (d_gh - c s_gh), at least 0, and max_gh (d_gh + 1.96 s_gh), at most `most`,
+    which is 1 for shares. The lower end holds all differences at once; the upper one need only hold the pair that truly is
+    furthest apart.
     """
     estimate, drawn = values[0], values[1:]
     largest = np.full(len(drawn), -np.inf)
@@ -43,7 +44,7 @@ def gap_interval(values: np.ndarray, errors: np.ndarray) -> Interval:
     gap = float(differences.max())
     low = float((differences - np.quantile(largest, 0.975) * error).max())
     high = float((differences + Z * error).max())
-    return gap, min(max(low, 0.0), gap), max(min(high, 1.0), gap)
+    return gap, min(max(low, 0.0), gap), max(min(high, most), gap)
 
 
 def lowest_interval(values: np.ndarray, errors: np.ndarray) -> Interval:

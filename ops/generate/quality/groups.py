@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ops.evaluate.intervals import Interval, bootstrap, group_gap, wilson
+from ops.evaluate.fairness import extremes
+from ops.evaluate.fairness.resampling import resampled_shares
+from ops.evaluate.intervals import Interval, wilson
 from ops.evaluate.measurements import row
 from ops.generate.quality.config import QualityConfig
 from ops.generate.quality.kernel import Discrepancy
@@ -15,12 +17,15 @@ Row = dict[str, Any]
 
 
 def gap_interval(groups: np.ndarray, outcomes: np.ndarray, replicates: int, seed: int) -> Interval:
-    """Return the largest minus the smallest mean outcome (N,) of the groups (N,), with its bootstrap interval.
+    """Return the largest minus the smallest share of outcomes (N,) bool of the groups (N,), with its 95 % interval.
 
-    Images are resampled within groups. A maximum is biased upwards under resampling; the interval holds the estimate.
+    The interval is that of `ops.evaluate.fairness.extremes`, for all groups at once: percentiles of a resampled gap would lie
+    above the true one. Images are resampled within groups.
     """
-    value, low, high = bootstrap(group_gap(groups), outcomes.astype(np.float64), groups, replicates, seed)
-    return value, min(low, value), max(high, value)
+    places = np.unique(groups, return_inverse=True)[1]
+    counts = np.bincount(places)
+    values = resampled_shares(np.bincount(places, outcomes), counts, replicates, seed)
+    return extremes.gap_interval(values, extremes.standard_errors(values, counts, share=True))
 
 
 def outcome_rows(
@@ -38,7 +43,7 @@ def outcome_rows(
         config: how many images a group needs, and how often the gap is resampled.
         where: model, dataset and split of the rows.
         metric: what the outcomes are.
-        outcomes: (N,) bool or shares.
+        outcomes: (N,) bool.
         values: group of each image (N,).
         attribute: what the values are values of.
         expected: the groups; without one of them there is no worst group and no gap, which would be of other groups.
@@ -63,18 +68,16 @@ def outcome_rows(
 
 
 def discrepancy_gap(found: Mapping[str, Discrepancy], replicates: int, seed: int) -> Interval:
-    """Return the largest minus the smallest kernel distance of the groups, with its bootstrap interval.
+    """Return the largest minus the smallest kernel distance of the groups, with its 95 % interval, as in `gap_interval`.
 
     Images of each group are resampled on both sides; what a resample moves a distance by is the mean of its images'
     influences, the first order of what computing it again would give, which repeated images would bias.
     """
     rng = np.random.default_rng(seed)
-    estimates = np.array([each.value for each in found.values()])
-    resampled = np.repeat(estimates[:, None], replicates, axis=1)
+    values = np.tile([each.value for each in found.values()], (replicates + 1, 1))
     for place, each in enumerate(found.values()):
         for part in each.moved:
             counts = rng.multinomial(len(part), np.full(len(part), 1 / len(part)), replicates)
-            resampled[place] += counts @ part / len(part)
-    value = float(np.ptp(estimates))
-    low, high = np.percentile(np.ptp(resampled, axis=0), [2.5, 97.5])
-    return value, min(float(low), value), max(float(high), value)
+            values[1:, place] += counts @ part / len(part)
+    errors = np.array([each.error() for each in found.values()])
+    return extremes.gap_interval(values, errors, most=np.inf)

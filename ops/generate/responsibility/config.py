@@ -22,7 +22,11 @@ class MemorisationConfig(Config):
         10, ge=2, description="Cells with fewer generated, or fewer held-out, images are left out of C_T."
     )
     percentile: float = Field(
-        1.0, gt=0, lt=50, description="Share of held-out images, in percent, that distance thresholds take for copies."
+        1.0,
+        gt=0,
+        lt=50,
+        description="Share of held-out images, in percent, that distance thresholds take for copies; of their "
+        "reconstructions too.",
     )
     phash_bits: int = Field(4, ge=0, le=16, description="Perceptual-hash bits within which an image is a candidate.")
     neighbours: int = Field(

@@ -27,13 +27,15 @@ COPIES_SCHEMA = pa.schema(
         ("confirmed", pa.bool_()),
         ("found", pa.list_(pa.string())),
         ("pixel_distance", pa.float32()),
+        ("reconstruction_distance", pa.float32()),
         ("feature_distance", pa.float32()),
         ("phash_bits", pa.int32()),
     ]
 )
-"""`found` says how: `exact`, `phash`, `features`, `pixels`; `pixel_distance` is the root mean squared difference in
-[0, 1] after the best shift and mirroring, `feature_distance` that to the nearest training image in `space`, `phash_bits` the
-least number of differing bits."""
+"""`found` says how: `exact`, `phash`, `features`, `pixels`, `reconstruction`; `pixel_distance` is the root mean squared
+difference in [0, 1] after the best shift and mirroring, `reconstruction_distance` that to what the autoencoder makes of a
+training image (null without one), `feature_distance` that to the nearest training image in `space`, `phash_bits` the least
+number of differing bits."""
 CHUNK = 64
 """Images compared pixel by pixel at once."""
 PANEL_COLUMNS = 10

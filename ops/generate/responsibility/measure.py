@@ -16,7 +16,7 @@ from ops.evaluate.intervals import Interval
 from ops.evaluate.measurements import row, write_measurements
 from ops.files import write_json
 from ops.generate.responsibility.config import ResponsibilityConfig
-from ops.generate.responsibility.copies import draw_closest, sample_of, write_copies
+from ops.generate.responsibility.copies import Sample, draw_closest, sample_of, write_copies
 from ops.generate.responsibility.memorisation import (
     Measures,
     Verdict,
@@ -30,9 +30,9 @@ from ops.generate.responsibility.safety import SafetyJudge, withheld, withheld_s
 from ops.progress import Monitor
 from ops.summary import Summary
 
-TRAIN, NEUTRAL = "train", "neutral"
+TRAIN, NEUTRAL, RECONSTRUCTED = "train", "neutral", "reconstructed"
 Features = Mapping[str, Mapping[str, np.ndarray]]
-"""(N, D) float32 by space, then by set: `train`, held-out splits, sources."""
+"""(N, D) float32 by space, then by set: `train`, held-out splits, sources; `reconstructed/train` and so on."""
 
 
 @dataclass
@@ -61,6 +61,7 @@ def measure_responsibility(
     judge: SafetyJudge | None,
     device: torch.device,
     monitor: Monitor,
+    reconstructed: Mapping[str, ImageSet] | None = None,
 ) -> Responsibility:
     """Return what is found of each source of generated images.
 
@@ -76,12 +77,15 @@ def measure_responsibility(
         judge: a safety classifier, or None.
         device: it runs on.
         monitor: is told of progress.
+        reconstructed: `train` and the held-out splits after the autoencoder of the generator, if it has one; copies are
+            sought among these as well.
 
     Raises:
         AmalgamError: features are missing or no numbers, or there is nothing to compare with.
     """
     split = pick_reference(config.memorisation, list(held_out))
-    _check(features, [TRAIN, split, *sources])
+    again = [f"{RECONSTRUCTED}/{name}" for name in (TRAIN, split)] if reconstructed else []
+    _check(features, [TRAIN, split, *again, *sources])
     found = Responsibility()
     total, done = len(sources) * len(features) + len(sources), 0
     reasons: dict[str, list[str]] = {name: [] for name in sources}
@@ -91,6 +95,7 @@ def measure_responsibility(
             sample_of(train, arrays[TRAIN], TRAIN),
             sample_of(held_out[split], arrays[split], split),
             split,
+            _reconstructed(reconstructed, arrays, split),
         )
         for name, images in sources.items():
             measures = measure_memorisation(config.memorisation, honest, sample_of(images, arrays[name], name))
@@ -129,6 +134,9 @@ def memorisation_rows(model: str, dataset: str, split: str, space: str, measures
         f"authentic ({space})": measures.authentic,
         f"authentic, held-out ({space})": measures.authentic_held_out,
     }
+    if measures.reconstructed is not None and measures.reconstructed_held_out is not None:
+        shares[f"copies of reconstructions ({space})"] = measures.reconstructed
+        shares[f"copies of reconstructions, held-out ({space})"] = measures.reconstructed_held_out
     rows = [row(model, dataset, split, "all", name, value, measures.images) for name, value in shares.items()]
     if measures.cells is not None:
         worst = (measures.cells.worst,) * 3
@@ -161,16 +169,28 @@ def representation_rows(model: str, dataset: str, axis: str, found: Representati
 
 
 def write_responsibility(
-    config: ResponsibilityConfig, found: Responsibility, train: ImageSet, sources: Mapping[str, ImageSet], out: Path
+    config: ResponsibilityConfig,
+    found: Responsibility,
+    train: ImageSet,
+    sources: Mapping[str, ImageSet],
+    out: Path,
+    reconstructed: ImageSet | None = None,
 ) -> Summary:
-    """Write `measurements.parquet`, `copies.parquet`, `verdicts.json` and pictures of the closest pairs."""
+    """Write `measurements.parquet`, `copies.parquet`, `verdicts.json` and pictures of the closest pairs.
+
+    `reconstructed` are the training images after the autoencoder, where copies were sought among them.
+    """
     write_measurements(out / "measurements.parquet", _once(found.rows))
     write_copies(out / "copies.parquet", found.copies)
     verdicts = {name: {"passed": v.passed, "reasons": list(v.reasons)} for name, v in found.verdicts.items()}
     write_json(out / "verdicts.json", verdicts)
     for (name, space), measures in found.measures.items():
         path = out / "pictures" / f"closest-{name.replace('/', '-')}-{space}.png"
-        draw_closest(sources[name].images, train.images, measures.near, config.memorisation.panel, path)
+        near, again, count = measures.found.near, measures.found.reconstructed, config.memorisation.panel
+        draw_closest(sources[name].images, train.images, near, count, path)
+        if reconstructed is not None and again is not None:
+            path = path.with_stem(f"{path.stem}-{RECONSTRUCTED}")
+            draw_closest(sources[name].images, reconstructed.images, again, count, path)
     lines = [
         {"source": name, "passed": "yes" if v.passed else "no", "why not": "; ".join(v.reasons)}
         for name, v in found.verdicts.items()
@@ -178,6 +198,17 @@ def write_responsibility(
     copies = sum(int(each["confirmed"].sum()) for each in found.copies)
     passed = sum(v.passed for v in found.verdicts.values())
     return Summary({"sources": len(verdicts), "passed": passed, "copies": copies}, {"memorisation": lines})
+
+
+def _reconstructed(
+    sets: Mapping[str, ImageSet] | None, arrays: Mapping[str, np.ndarray], split: str
+) -> tuple[Sample, Sample] | None:
+    """Return training and held-out images after the autoencoder; None without one."""
+    if not sets:
+        return None
+    names = {name: f"{RECONSTRUCTED}/{name}" for name in (TRAIN, split)}
+    train, held_out = (sample_of(sets[name], arrays[key], key) for name, key in names.items())
+    return train, held_out
 
 
 def _once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,10 +3,10 @@
 What honest images look like is learnt from a held-out split V: thresholds are percentiles of its distances to the training
 images T, and its own copies, authenticity and closeness are what the generator's are compared with. That is fair only if
 V is as near to T as honest images may be: a split of unseen concepts makes every generator of known concepts look like a
-copyist, and a split of near-duplicates lets mild copies pass.
+copyist, and a split of near-duplicates lets mild copies pass. What a copy is says `ops.generate.responsibility.originals`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from ops.errors import AmalgamError
 from ops.evaluate.intervals import Interval, wilson
 from ops.generate.responsibility.config import MemorisationConfig
-from ops.generate.responsibility.copies import Nearest, Sample, find_nearest, pixel_digests
+from ops.generate.responsibility.copies import Nearest, Sample
 from ops.generate.responsibility.copying import (
     CellTest,
     authenticity,
@@ -25,7 +25,8 @@ from ops.generate.responsibility.copying import (
     data_copying,
     distance_ratio,
 )
-from ops.generate.responsibility.neighbours import nearest, nearest_others
+from ops.generate.responsibility.neighbours import nearest_others
+from ops.generate.responsibility.originals import CopySearch, Found, learn_comparison
 from ops.runtime import derive_seed
 
 
@@ -36,19 +37,21 @@ class Honest:
     split: str
     train: Sample
     held_out: Sample
-    known: Mapping[str, int]
-    """Place of each training image by the digest of its pixels."""
+    search: CopySearch
     spacing: np.ndarray
     """Distance (n,) of each training image to its nearest other one."""
     cells: KMeans
-    near: Nearest
     features: float
     """Feature distance that few held-out images are within."""
-    pixels: float
-    """Pixel distance that few held-out images are within."""
     closer: Interval
     authentic: Interval
     copies: Interval
+    reconstructed: Interval | None
+
+    @property
+    def near(self) -> Nearest:
+        """What is nearest to each held-out image."""
+        return self.search.plain.held_out
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,12 @@ class Measures:
     exact: Interval
     """Share of images with the pixels of a training image."""
     copies: Interval
-    """Share of images that are copies: the same pixels, or within the threshold of pixels."""
+    """Share of images that are copies, of training images or of their reconstructions."""
     copies_held_out: Interval
+    reconstructed: Interval | None
+    """Share of images that are copies of reconstructions; None without an autoencoder."""
+    reconstructed_held_out: Interval | None
+    """The same of reconstructions of held-out images."""
     closer: Interval
     closer_held_out: Interval
     ratio: Interval
@@ -68,7 +75,7 @@ class Measures:
     authentic: Interval
     authentic_held_out: Interval
     cells: CellTest | None
-    near: Nearest
+    found: Found
     listed: pd.DataFrame = field(repr=False)
     """Suspects, with the columns of `COPIES_SCHEMA` but for source and space; closest first."""
 
@@ -93,17 +100,27 @@ def pick_reference(config: MemorisationConfig, splits: Sequence[str]) -> str:
     )
 
 
-def learn_honest(config: MemorisationConfig, train: Sample, held_out: Sample, split: str) -> Honest:
-    """Return what held-out images are like; AmalgamError if there are fewer than two of either."""
+def learn_honest(
+    config: MemorisationConfig,
+    train: Sample,
+    held_out: Sample,
+    split: str,
+    reconstructed: tuple[Sample, Sample] | None = None,
+) -> Honest:
+    """Return what held-out images are like; AmalgamError if there are fewer than two of either.
+
+    `reconstructed` are both sets after the autoencoder of the generator, in the same order: then copies are also sought
+    among those, and nothing else changes.
+    """
     if min(len(train), len(held_out)) < 2:
         raise AmalgamError(
             f"{len(train)} training and {len(held_out)} {split} images are too few to tell what copies are",
             "give both splits more images",
         )
-    known = {digest: place for place, digest in enumerate(pixel_digests(train.images))}
     spacing = nearest_others(train.features)
-    near = _nearest(config, held_out, train, known)
-    pixels = float(np.percentile(near.pixels, config.percentile, method="lower"))
+    again = learn_comparison(config, *reconstructed) if reconstructed else None
+    search = CopySearch(learn_comparison(config, train, held_out), again)
+    near, found = search.plain.held_out, search.find_held_out()
     cells = KMeans(min(config.cells, len(train)), n_init=3, random_state=derive_seed(config.seed, "cells") % 2**32).fit(
         train.features
     )
@@ -111,15 +128,14 @@ def learn_honest(config: MemorisationConfig, train: Sample, held_out: Sample, sp
         split,
         train,
         held_out,
-        known,
+        search,
         spacing,
         cells,
-        near,
         features=float(np.percentile(near.distances, config.percentile, method="lower")),
-        pixels=pixels,
         closer=closeness_of_held_out(train.features, held_out.features),
         authentic=authenticity(near.distances, near.places, spacing),
-        copies=_copies(near, pixels),
+        copies=_share(found.copies),
+        reconstructed=_reconstructed(search, found),
     )
 
 
@@ -134,7 +150,8 @@ def measure_memorisation(config: MemorisationConfig, honest: Honest, generated: 
             raise AmalgamError(
                 f"generated images have {what} of the shape {ours}, training images {theirs}", "compare like with like"
             )
-    near = _nearest(config, generated, train, honest.known)
+    found = honest.search.find(generated)
+    near = found.near
     cells = data_copying(
         near.distances,
         honest.near.distances,
@@ -144,9 +161,11 @@ def measure_memorisation(config: MemorisationConfig, honest: Honest, generated: 
     )
     return Measures(
         images=len(generated),
-        exact=wilson(int(near.exact.sum()), len(generated)),
-        copies=_copies(near, honest.pixels),
+        exact=_share(near.exact),
+        copies=_share(found.copies),
         copies_held_out=honest.copies,
+        reconstructed=_reconstructed(honest.search, found),
+        reconstructed_held_out=honest.reconstructed,
         closer=closeness(generated.features, train.features, honest.held_out.features),
         closer_held_out=honest.closer,
         ratio=distance_ratio(
@@ -155,8 +174,8 @@ def measure_memorisation(config: MemorisationConfig, honest: Honest, generated: 
         authentic=authenticity(near.distances, near.places, honest.spacing),
         authentic_held_out=honest.authentic,
         cells=cells,
-        near=near,
-        listed=_listed(config, honest, generated, near),
+        found=found,
+        listed=_listed(config, honest, generated, found),
     )
 
 
@@ -198,32 +217,41 @@ def exchangeable(config: MemorisationConfig, measures: Measures) -> bool:
     return abs(measures.closer_held_out[0] - 0.5) <= config.max_closer
 
 
-def _nearest(config: MemorisationConfig, sample: Sample, train: Sample, known: Mapping[str, int]) -> Nearest:
-    distances, places = nearest(sample.features, train.features, config.neighbours)
-    return find_nearest(sample, train, dict(known), distances, places, config.shift)
+def _share(hits: np.ndarray) -> Interval:
+    return wilson(int(hits.sum()), len(hits))
 
 
-def _copies(near: Nearest, threshold: float) -> Interval:
-    return wilson(int((near.exact | (near.pixels <= threshold)).sum()), len(near.pixels))
+def _reconstructed(search: CopySearch, found: Found) -> Interval | None:
+    """Return the share of copies of reconstructions; None without an autoencoder."""
+    if search.reconstructed is None or found.reconstructed is None:
+        return None
+    return _share(search.reconstructed.copies(found.reconstructed))
 
 
-def _listed(config: MemorisationConfig, honest: Honest, generated: Sample, near: Nearest) -> pd.DataFrame:
-    """Return the suspects: exact, alike by hash, near in features, or near in pixels; the last confirms the others."""
+def _listed(config: MemorisationConfig, honest: Honest, generated: Sample, found: Found) -> pd.DataFrame:
+    """Return the suspects: exact, alike by hash, near in features or pixels, or near to a reconstruction.
+
+    Pixels, of a training image or of its reconstruction, confirm what the others suspect.
+    """
+    near, again = found.near, found.reconstructed
     routes = {
         "exact": near.exact,
         "phash": near.bits <= config.phash_bits,
         "features": near.distances <= honest.features,
-        "pixels": near.pixels <= honest.pixels,
+        "pixels": near.pixels <= honest.search.plain.threshold,
     }
+    if honest.search.reconstructed is not None and again is not None:
+        routes["reconstruction"] = honest.search.reconstructed.copies(again)
     chosen = np.flatnonzero(np.any(list(routes.values()), axis=0))
     chosen = chosen[np.argsort(near.pixels[chosen], kind="stable")]
     return pd.DataFrame(
         {
             "id": [generated.ids[i] for i in chosen],
-            "training_id": [honest.train.ids[near.closest[i]] for i in chosen],
-            "confirmed": (near.exact | (near.pixels <= honest.pixels))[chosen],
+            "training_id": [honest.train.ids[found.closest[i]] for i in chosen],
+            "confirmed": found.copies[chosen],
             "found": pd.Series([[name for name, hit in routes.items() if hit[i]] for i in chosen], dtype=object),
             "pixel_distance": near.pixels[chosen],
+            "reconstruction_distance": again.pixels[chosen] if again else np.nan,
             "feature_distance": near.distances[chosen],
             "phash_bits": near.bits[chosen],
         }

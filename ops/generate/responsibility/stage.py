@@ -14,7 +14,13 @@ from ops.generate.quality.config import QualityConfig
 from ops.generate.quality.encoders import make_spaces
 from ops.generate.quality.spaces import Space
 from ops.generate.responsibility.config import ResponsibilityConfig, ResponsibilityStageConfig
-from ops.generate.responsibility.measure import TRAIN, measure_responsibility, write_responsibility
+from ops.generate.responsibility.measure import (
+    RECONSTRUCTED,
+    TRAIN,
+    measure_responsibility,
+    write_responsibility,
+)
+from ops.generate.responsibility.reconstructions import codec_of, reconstruct
 from ops.generate.responsibility.representation import Perceived
 from ops.generate.responsibility.safety import load_judge
 from ops.progress import Monitor
@@ -35,19 +41,26 @@ def write_responsibility_report(
     cache: Path,
     device: torch.device,
     monitor: Monitor,
+    diffusion: Path | None = None,
 ) -> Summary:
     """Write measurement rows, copies, verdicts and pictures of every source, a shard folder by name.
 
     `neutral` has the diffusion model's answers to neutral prompts; what they show is perceived by judges that learnt from
     real training images (`ops.generate.quality.alignment`), whose errors are known from held-out ones. `unsafe` is the
-    folder of a safety classifier, or None.
+    folder of a safety classifier, or None. `diffusion` is the folder of the diffusion model: where its space is that of an
+    autoencoder, copies are also sought among reconstructions of training images.
     """
     dataset = read_json(shards / "dataset.json")
     splits = _splits(shards, cache)
     made = {name: open_images(folder, "train", cache) for name, folder in sources.items()}
+    codec = codec_of(diffusion, int(dataset["image_size"]), device, monitor)
+    again = (
+        {name: reconstruct(codec, images, cache, device, monitor) for name, images in splits.items()} if codec else {}
+    )
     spaces = make_spaces(QualityConfig(spaces=config.spaces), splits[TRAIN].images, scorers, {}, device)
+    sets = splits | made | {f"{RECONSTRUCTED}/{name}": images for name, images in again.items()}
     features = {
-        name: {key: spaces[name].embed(images.images, cache, monitor) for key, images in (splits | made).items()}
+        name: {key: spaces[name].embed(images.images, cache, monitor) for key, images in sets.items()}
         for name in config.spaces
     }
     held_out = {name: images for name, images in splits.items() if name != TRAIN}
@@ -65,8 +78,9 @@ def write_responsibility_report(
         judge,
         device,
         monitor,
+        again,
     )
-    return write_responsibility(config, found, splits[TRAIN], made, out)
+    return write_responsibility(config, found, splits[TRAIN], made, out, again.get(TRAIN))
 
 
 def _splits(shards: Path, cache: Path) -> dict[str, ImageSet]:

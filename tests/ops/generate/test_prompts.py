@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops.errors import AmalgamError
 from ops.generate.prompts import natural_rows, neutral_rows, write_prompts
@@ -57,6 +59,16 @@ def test_concepts_that_are_no_words_are_not_told():
     numbered = table().assign(concept=[f"patient{i:05d}" for i in range(len(table()))])
     rows = neutral_rows(config, numbered, {"attributes": {}})
     assert {row["caption"] for row in rows} == {row["name"] for row in rows} == {"bar", "disc"}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["Ox", "ox", "p7"]), st.sampled_from(["an OX", "ax", "p7 x"])), min_size=1))
+def test_concepts_are_words_where_most_images_say_them(pairs):
+    """By asking image after image, whatever the case of letters."""
+    concepts, names = zip(*pairs, strict=True)
+    table = pd.DataFrame({"label": "bar", "concept": concepts, "name": names, "weight": 1.0})
+    rows = neutral_rows(EvaluationPromptsConfig(neutral_prompts=3, neutral_images=2), table, {"attributes": {}})
+    said = sum(concept.lower() in name.lower() for concept, name in pairs) / len(pairs) > 0.5
+    assert sorted(row["caption"] for row in rows[::2]) == sorted(f"bar: {c}" if said else "bar" for c in set(concepts))
 
 
 def test_plans_are_written_and_repeat(shards, tmp_path):

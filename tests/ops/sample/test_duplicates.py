@@ -123,7 +123,7 @@ def test_the_threshold_is_what_few_held_out_images_are_within(real, tmp_path, re
                 moved = turned[:, y : y + 30, x : x + 30]
                 for place, image in enumerate(inner):
                     least[place] = min(least[place], np.sqrt(((moved - image) ** 2).mean(axis=(1, 2, 3))).min() / 255)
-    assert originals.threshold == pytest.approx(np.percentile(least, 10, method="lower"), rel=1e-5)
+    assert originals.search.plain.threshold == pytest.approx(np.percentile(least, 10, method="lower"), rel=1e-5)
 
 
 def test_a_killed_search_goes_on_where_it_was(real, planted, tmp_path, recorder_type, monkeypatch):

@@ -118,7 +118,7 @@ def test_hashes_are_those_of_manifests(shards, tmp_path):
 def test_copies_are_written_with_one_schema(tmp_path):
     line = {
         "source": "a", "space": "s", "id": "x", "training_id": "t", "confirmed": True, "found": ["exact", "phash"],
-        "pixel_distance": 0.5, "feature_distance": 1.0, "phash_bits": 3,
+        "pixel_distance": 0.5, "reconstruction_distance": 0.25, "feature_distance": 1.0, "phash_bits": 3,
     }  # fmt: skip
     table = pd.DataFrame([line])
     write_copies(tmp_path / "some.parquet", [table, table.iloc[:0], table])
