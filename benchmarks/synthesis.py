@@ -1,4 +1,4 @@
-"""Do two workers make synthetic shards twice as fast as one? What does a killed worker cost?
+"""Measure whether two workers make synthetic shards twice as fast as one, and what a killed worker costs.
 
     python -m benchmarks.synthesis [--quick] [--json]
 
