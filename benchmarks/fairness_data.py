@@ -79,7 +79,16 @@ def synthetic(shards: Path, kind: str, multiple: float) -> Path:
     return once(
         home / "filtered",
         lambda out, scratch: filter_synthetic(
-            config, shards, drawn, {"classifier/scorer": judge}, out, scratch, cache, device, Bar(f"filter {kind}")
+            config,
+            shards,
+            drawn,
+            {"classifier/scorer": judge},
+            out,
+            scratch,
+            cache,
+            device,
+            Bar(f"filter {kind}"),
+            model,
         ),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ops.data.loading import ImageSet, open_images
+from ops.data.loading import ImageSet, open_images, open_with_unlabelled
 from ops.data.manifest import read_manifest
 from ops.errors import AmalgamError
 from ops.files import replacing
@@ -65,7 +65,8 @@ def learn_originals(
             f"there are no held-out images to tell copies by: {', '.join(config.reference)}",
             f"filtered_synthetic.copies.reference: name one of {', '.join(sorted(present - {'train'})) or 'the splits'}",
         )
-    train, held_out = (open_images(shards, name, cache) for name in ("train", reference))
+    train = open_with_unlabelled(shards, "train", cache)  # the generator learnt from both
+    held_out = open_images(shards, reference, cache)
     space = make_spaces(QualityConfig(spaces=[config.space], judges=[config.space]), train.images, scorers, {}, device)[
         config.space
     ]
