@@ -25,13 +25,12 @@ from tqdm import tqdm  # noqa: E402
 
 from benchmarks import generation_cost, generation_sampling, generation_training  # noqa: E402
 from benchmarks.embedded import profile, real_shards  # noqa: E402
-from benchmarks.generation_page import write  # noqa: E402
+from benchmarks.generation_page import PARTS, write  # noqa: E402
 from benchmarks.turns import alone  # noqa: E402
 from ops.progress import Silent  # noqa: E402
 from pipelines.project import STATE  # noqa: E402
 
 HOME = STATE / "studies" / "generation"
-PARTS = ("training", "sampling", "cost")
 ROUNDS, QUICK_ROUNDS = 15, 3
 COUNTS, QUICK_COUNTS = (500, 2000, 8000), (100, 400)
 """Samples that are written to see what memory they need."""
@@ -44,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object and write nothing")
     parser.add_argument("--quick", action="store_true", help="small numbers that show that it runs, and no quality")
-    parser.add_argument("--part", choices=PARTS, help="only this part; writes nothing")
+    parser.add_argument("--part", choices=PARTS, help="only this part; the page keeps the others")
     chosen = parser.parse_args()
     multiprocessing.set_forkserver_preload(["benchmarks.generation_cost", "benchmarks.generation_sampling"])
     torch.set_num_threads(1)  # a second thread of this process would wait actively and take a core from all sides
@@ -52,7 +51,7 @@ def main() -> None:
     home = HOME / "quick" if chosen.quick else HOME
     shards = alone(make_shards, home, 1000 if chosen.quick else 0)
     found = {part: measure(part, shards, home, chosen.quick) for part in parts}
-    if chosen.json or chosen.quick or chosen.part:
+    if chosen.json or chosen.quick:
         print(json.dumps({"name": "generation", **headline(found), **found}, indent=None if chosen.json else 2))
         return
     write(found)

@@ -4,21 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.generation_sampling import GOALS, STOCK
-from benchmarks.results import HOLDS, table, write_result
+from benchmarks.results import HOLDS, RESULTS, table, write_result
+from ops.files import read_json
 from ops.runtime import usable_cores
+from pipelines.resources import git_commit
 
 COMMAND = "OMP_WAIT_POLICY=ACTIVE python -m benchmarks.generation"
+PARTS = ("training", "sampling", "cost")
 Part = Mapping[str, Any]
 
 
-def write(found: Mapping[str, Part]) -> None:
-    """Write docs/results/generation.json and its page."""
+def write(measured: Mapping[str, Part]) -> None:
+    """Write docs/results/generation.json and its page; parts that were not measured stay as they were.
+
+    Raises FileNotFoundError if there is no page whose parts could stay.
+    """
+    kept = {} if set(measured) == set(PARTS) else read_json(RESULTS / "generation.json")
+    found = {**kept.get("found", {}), **measured}
+    revisions = {part: kept.get("revisions", {}).get(part, kept.get("revision")) for part in PARTS}
+    revisions |= dict.fromkeys(measured, git_commit())
     training, sampling, cost = (found[part] for part in ("training", "sampling", "cost"))
     verdicts = verdicts_of(sampling, cost)
     judged = [f"- {v['claim']}: {HOLDS[v['holds']]}." for v in verdicts]
     parts = [training_text(training), sampling_text(sampling), cost_text(cost), "## Goals\n\n" + "\n".join(judged)]
-    page = "# Speed of the image generator\n\n" + "\n\n".join(parts)
-    write_result("generation", COMMAND, "default", rows_of(training, sampling), verdicts, page, found=found)
+    measured_at = ", ".join(f"{part} at `{revisions[part][:12]}`" for part in PARTS)
+    page = "# Speed of the image generator\n\n" + "\n\n".join([*parts, f"Measured: {measured_at}."])
+    rows = rows_of(training, sampling)
+    write_result("generation", COMMAND, "default", rows, verdicts, page, found=found, revisions=revisions)
 
 
 def rows_of(training: Part, sampling: Part) -> list[dict[str, Any]]:
@@ -147,8 +159,10 @@ def cost_text(found: Part) -> str:
             f"for a million; {found['core hours of writing a million']} core hours of these are writing (PNG, hashes, tar). "
             "The cost of one more sample does not depend on how many there are.",
             table(["samples", "peak memory, MiB"], [[f"{int(count):,}", peak] for count, peak in peaks.items()]),
-            f"Memory grows by {found['growth KiB an image']} KiB for each sample ({found['growth GiB of a million']} GiB for a "
-            "million), which is its row in plan and manifest.",
+            "Memory is flat: plan and manifest are streamed."
+            if found["flat"]
+            else f"Memory grows by {found['growth KiB an image']} KiB for each sample "
+            f"({found['growth GiB of a million']} GiB for a million).",
         ]
     )
 
