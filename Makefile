@@ -56,10 +56,10 @@ types: install
 	$(BIN)/mypy
 
 unit: data
-	$(BIN)/python -m pytest -q -m "not lineage and not ui"
+	$(BIN)/python -m pytest -q --durations=25 --durations-min=5 -m "not lineage and not ui"
 
 lineage: data browser
-	$(BIN)/python -m pytest -q -m "lineage or ui"
+	$(BIN)/python -m pytest -q --durations=15 --durations-min=20 -m "lineage or ui"
 
 browser: install
 	@command -v chromium > /dev/null || command -v google-chrome > /dev/null \

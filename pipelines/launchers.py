@@ -47,7 +47,8 @@ class RayLauncher:
             # more workers than pieces would open generators for nothing
             workers = [kind.remote(job, self.device) for _ in range(min(self.config.workers, len(pieces)))]
             monitor.note(f"{len(workers)} Ray worker(s) with {self.config.cpus:g} core(s) each")
-            yield from ActorPool(workers).map_unordered(lambda worker, piece: worker.do.remote(piece), pieces)
+            pool: Any = ActorPool(workers)  # its annotations are narrower than what it takes
+            yield from pool.map_unordered(lambda worker, piece: worker.do.remote(piece), pieces)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, AmalgamError):
                 raise error.cause from None
