@@ -25,9 +25,10 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from benchmarks.embedded import profile  # noqa: E402
-from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe  # noqa: E402
-from benchmarks.fairness_data import HOME, real, synthetic, training_images  # noqa: E402
-from benchmarks.fairness_page import page_of, verdicts_of  # noqa: E402
+from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe, remedy_arms  # noqa: E402
+from benchmarks.fairness_data import HOME, drawn, gate_of, real, synthetic, training_images  # noqa: E402
+from benchmarks.fairness_page import OURS, page_of, verdicts_of  # noqa: E402
+from benchmarks.fairness_remedies import OVERSAMPLING, made_by_group, remedies_text  # noqa: E402
 from benchmarks.generator_training import Bar, once  # noqa: E402
 from benchmarks.results import RESULTS, write_result  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
@@ -69,11 +70,12 @@ def main() -> None:
     plain = Recipe.model_validate(tree | {"schedule": tree["schedule"] | {"epochs": epochs}})
     chosen, tried = choose_mixes(plain, shards, home, alphas, multiples, choosing)
     arms, sources = final_arms(plain, shards, chosen)
-    folder = evaluated(arms, sources, shards, home, seeds)
+    folder = evaluated(arms, sources, shards, home, seeds, "fairness", OURS)
     rows = read_measurements(folder)
     differences = pq.read_table(folder / "differences.parquet").to_pandas()
     verdicts = verdicts_of(differences)
     page = page_of(rows, differences, verdicts, chosen, tried, len(seeds), CHOSEN_BY)
+    page += remedied(plain, shards, chosen[LABEL_ATTRIBUTE], arms, sources, home, seeds)
     print(page)
     if not quick:
         shutil.copyfile(folder / "pictures" / "utility.png", RESULTS / "fairness.png")
@@ -132,6 +134,27 @@ def final_arms(
     return arms, {kind: synthetic(shards, kind, multiple) for kind, (_, multiple) in chosen.items()}
 
 
+def remedied(
+    plain: Recipe,
+    shards: Path,
+    mix: tuple[float, float],
+    arms: Arms,
+    sources: Sources,
+    home: Path,
+    seeds: Sequence[int],
+) -> str:
+    """Return what remedies do for label + attribute synthesis, whose share and multiple are `mix`, and how well it is made."""
+    alpha, multiple = mix
+    remedies = remedy_arms(plain, training_images(shards), alpha)
+    kinds = {recipe.mix.source for recipe in remedies.values()} - set(sources)
+    given = {**sources, **{kind: synthetic(shards, kind, multiple) for kind in sorted(kinds)}}
+    compared = {name: arms[name] for name in (OVERSAMPLING, OURS)} | remedies
+    folder = evaluated(compared, given, shards, home, seeds, "remedies", OVERSAMPLING)
+    differences = pq.read_table(folder / "differences.parquet").to_pandas()
+    groups = made_by_group(gate_of(shards), drawn(shards, LABEL_ATTRIBUTE, multiple), given[LABEL_ATTRIBUTE], shards)
+    return remedies_text(read_measurements(folder), differences, groups)
+
+
 def trained(arms: Arms, name: str, sources: Sources, shards: Path, home: Path, seed: int) -> Path:
     """Return the model folder of an arm, after those that it needs."""
     folders: dict[str, Path] = {}
@@ -173,17 +196,19 @@ def fit(
     )  # fmt: skip
 
 
-def evaluated(arms: Arms, sources: Sources, shards: Path, home: Path, seeds: Sequence[int]) -> Path:
-    """Return the folder with what `measure_fairness` says of all arms, compared with label + attribute synthesis."""
-    answers = home / "answers"
+def evaluated(
+    arms: Arms, sources: Sources, shards: Path, home: Path, seeds: Sequence[int], name: str, reference: str
+) -> Path:
+    """Return the folder `name` with what `measure_fairness` says of all arms, compared with `reference`."""
+    answers = home / f"answers of {name}"
     answers.mkdir(parents=True, exist_ok=True)
     tables, pieces = [], []
-    for name in arms_of(arms):
+    for arm in arms_of(arms):
         for seed in seeds:
-            model = load_classifier(trained(arms, name, sources, shards, home / "models", seed), pick_device())[0]
+            model = load_classifier(trained(arms, arm, sources, shards, home / "models", seed), pick_device())[0]
             for split in SPLITS:
                 images = open_images(shards, split, STATE / "cache")
-                title, piece = f"{name}/seed-{seed}", answers / f"{name}-{seed}-{split}.parquet"
+                title, piece = f"{arm}/seed-{seed}", answers / f"{arm}-{seed}-{split}.parquet"
                 table, said = classify_images(model, title, images, split, RULES, pick_device())
                 labels = np.array(images.classes, object)[images.labels]
                 write_probabilities(piece, title, split, images.table["id"], labels, said)
@@ -196,10 +221,10 @@ def evaluated(arms: Arms, sources: Sources, shards: Path, home: Path, seeds: Seq
         attributes=[GROUP],
         in_distribution=["test", "near"],
         out_of_distribution=["shift_seen", "shift_unseen"],
-        reference="label_attribute_synthesis",
+        reference=reference,
         tested=["accuracy", "worst-group accuracy", "accuracy gap", "AUROC"],
     )
-    out = home / "fairness"
+    out = home / name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     measure_fairness(config, answers, shards, out, Bar("fairness"))

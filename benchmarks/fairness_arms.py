@@ -15,6 +15,10 @@ from ops.train.recipe import Recipe, step_count
 LABEL, LABEL_ATTRIBUTE = "label_shards", "label_attribute_shards"
 """What arms name in `mix.source`: shards of a generator that knows the label only, and of one that knows both."""
 
+UNFILTERED, STYLES, UNGUIDED, GATED = "unfiltered", "styles_balanced", "unguided", "gated"
+"""Shards of the remedies: nothing is filtered; styles are balanced as well; drawn without guidance, which costs variety;
+training images are repeated where the generator fails."""
+
 Tree = dict[str, Any]
 
 COLOUR: Tree = {"brightness": 0.25, "contrast": 0.5, "saturation": 0.25, "hue": 0.04}
@@ -86,6 +90,34 @@ def fairness_arms(plain: Recipe, images: int, alpha: float, attribute: str = "to
     recipes = {name: _changed(plain, name, change) for name, change in changes.items()}
     require_equal_steps(recipes, images)
     return recipes
+
+
+REMEDIES = {
+    "balanced_synthesis": "real images are balanced over class and tone as in oversampling, beside the synthetic ones",
+    "unfiltered_synthesis": "no synthetic image is dropped: a filter can drop what is hard along with what is wrong",
+    "style_balanced_synthesis": "synthetic images are balanced over training styles as well as over tones",
+    "unguided_synthesis": "sampled without guidance: truer to the variety of a class, and less typical",
+    "gated_synthesis": "cells in which the generator fails the gate repeat training images",
+}
+"""What was tried to help label + attribute synthesis, and why."""
+
+
+def remedy_arms(plain: Recipe, images: int, alpha: float) -> dict[str, Recipe]:
+    """Return the recipes of REMEDIES, which take the steps of the plain one; see `fairness_arms`."""
+    ours = fairness_arms(plain, images, alpha)
+    base, balanced = ours["label_attribute_synthesis"], ours["oversampling"].sampling
+
+    def learning_from(source: str) -> Tree:
+        return {"mix": {"source": source}}
+
+    changes: dict[str, Tree] = {
+        "balanced_synthesis": {"sampling": balanced.model_dump()},
+        "unfiltered_synthesis": learning_from(UNFILTERED),
+        "style_balanced_synthesis": learning_from(STYLES),
+        "unguided_synthesis": learning_from(UNGUIDED),
+        "gated_synthesis": learning_from(GATED),
+    }
+    return {name: _changed(base, name, change) for name, change in changes.items()}
 
 
 def _changed(plain: Recipe, name: str, changes: Mapping[str, Any]) -> Recipe:

@@ -5,6 +5,8 @@ was trained: told the class alone it is a class-conditional model, as Ktena et a
 the filter of the default profile, scored by a classifier that is none of the arms.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.embedded import profile, real_shards
-from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE
+from benchmarks.fairness_arms import GATED, LABEL, LABEL_ATTRIBUTE, STYLES, UNFILTERED, UNGUIDED
 from benchmarks.generator_training import Bar, once
 from ops.data.manifest import read_manifest
 from ops.files import read_json, write_json
 from ops.generate.autoencoder import train_autoencoder
 from ops.generate.diffusion import train_diffusion
+from ops.generate.prompts import write_prompts
+from ops.generate.samples import sample_prompts
 from ops.generate.source import Row
 from ops.generate.synthesis import generate_shards
 from ops.launching import Here
 from ops.runtime import pick_device
+from ops.sample.config import DomainBalanced, GateConfig
+from ops.sample.evidence import judge_generator
 from ops.sample.filtering import filter_synthetic
+from ops.sample.gate import Gate
 from ops.sample.plan import plan_samples
 from ops.sample.schema import ROW_SCHEMA
 from ops.train.loop import train_classifier
@@ -33,6 +40,9 @@ HOME = STATE / "studies" / "fairness"
 GENERATOR = ROOT / "data" / "generators" / "emoji-people"
 SCORER_SEED = 100
 """Not a seed of the study: who judges the images is none of those that are compared."""
+Changes = Mapping[str, Any]
+JUDGED = 1000
+"""Images by which the gate judges the generator."""
 KEPT = 0.5
 """Share of the planned images that the filter keeps, as in the default profile."""
 
@@ -61,36 +71,76 @@ def generator(shards: Path) -> Path:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Making:
+    """How one kind of synthetic images is made, in what it differs from the default profile."""
+
+    plan: Changes = field(default_factory=dict)
+    """Of `sampling_plan`."""
+    sampler: Changes = field(default_factory=dict)
+    """Of `synthetic_shards`."""
+    filtering: Changes = field(default_factory=dict)
+    """Of `filtered_synthetic`."""
+    label_alone: bool = False
+    """Plan classes as in the data, and tell the generator nothing else."""
+    gated: bool = False
+    """Let cells in which the generator fails repeat training images."""
+    drawn_as: str = ""
+    """The kind whose images are filtered; empty: its own are drawn."""
+
+
+KINDS = {
+    LABEL: Making(filtering={"within": ""}, label_alone=True),  # a label alone says no tone
+    LABEL_ATTRIBUTE: Making(),
+    UNFILTERED: Making(filtering={"rule": "all", "keep_share": 1.0, "within": ""}, drawn_as=LABEL_ATTRIBUTE),
+    STYLES: Making(plan={"strategy": DomainBalanced(attributes=["tone"])}),
+    UNGUIDED: Making(sampler={"guidance": 1.0}),
+    GATED: Making(plan={"gate": GateConfig()}, gated=True),
+}
+
+
 def synthetic(shards: Path, kind: str, multiple: float) -> Path:
     """Return the filtered synthetic shards of one kind, `multiple` images for each training image."""
-    params, device, cache = profile(), pick_device(), STATE / "cache"
+    params, cache, making = profile(), STATE / "cache", KINDS[kind]
     model = generator(shards)
-    home = HOME / f"{kind}-{multiple:g}"
+    config = params.filtered_synthetic.model_copy(update={"keep_share": KEPT, **making.filtering})
+    return once(
+        HOME / f"{kind}-{multiple:g}" / "filtered",
+        lambda out, scratch: filter_synthetic(
+            config, shards, drawn(shards, making.drawn_as or kind, multiple), {"classifier/scorer": scorer(shards, params)},
+            out, scratch, cache, pick_device(), Bar(f"filter {kind}"), model,
+        ),
+    )  # fmt: skip
+
+
+def drawn(shards: Path, kind: str, multiple: float) -> Path:
+    """Return the images of one kind before the filter, which keeps KEPT of them."""
+    params, making, home = profile(), KINDS[kind], HOME / f"{kind}-{multiple:g}"
     plan = once(home / "plan", lambda out, _: planned(params, shards, kind, multiple / KEPT, out))
-    drawn = once(
+    model, config = generator(shards), params.synthetic_shards.model_copy(update=making.sampler)
+    title = f"{kind} x{multiple:g}"
+    return once(
         home / "drawn",
         lambda out, scratch: generate_shards(
-            params.synthetic_shards, plan, model, out, scratch, Here(device), Bar(f"{kind} x{multiple:g}")
+            config, plan, model, out, scratch, Here(pick_device()), Bar(title), real=shards
         ),
     )
-    judge = scorer(shards, params)
-    within = params.filtered_synthetic.within if kind == LABEL_ATTRIBUTE else ""  # a label alone says no tone
-    config = params.filtered_synthetic.model_copy(update={"keep_share": KEPT, "within": within})
-    return once(
-        home / "filtered",
-        lambda out, scratch: filter_synthetic(
-            config,
-            shards,
-            drawn,
-            {"classifier/scorer": judge},
-            out,
-            scratch,
-            cache,
-            device,
-            Bar(f"filter {kind}"),
-            model,
+
+
+def gate_of(shards: Path) -> Gate:
+    """Return how well the generator does in each cell of class and tone, by its answers to prompts as in the data."""
+    params, cache, device = profile(), STATE / "cache", pick_device()
+    config = params.evaluation_prompts.model_copy(update={"images": JUDGED})
+    prompts = once(HOME / "prompts", lambda out, _: write_prompts(config, shards, out, Bar("prompts")))
+    model = generator(shards)
+    answers = once(
+        HOME / "answers",
+        lambda out, scratch: sample_prompts(
+            params.generator_samples, prompts, model, out, scratch, Here(device), Bar("answers")
         ),
     )
+    cells = ["label", "tone"]
+    return judge_generator(GateConfig(), cells, shards, answers / "diffusion", {}, cache, device, Bar("gate"))
 
 
 def scorer(shards: Path, params: Params) -> Path:
@@ -106,10 +156,11 @@ def scorer(shards: Path, params: Params) -> Path:
 
 
 def planned(params: Params, shards: Path, kind: str, multiple: float, out: Path) -> None:
-    """Write the plan of the default profile (labels as in data, attribute uniform), or one that names classes alone."""
-    config = params.sampling_plan.model_copy(update={"multiple": multiple})
-    plan_samples(config, shards, out, Bar(f"plan {kind}"))
-    if kind == LABEL:
+    """Write the plan of the default profile (labels as in data, attribute uniform) with the changes of `kind`."""
+    making = KINDS[kind]
+    config = params.sampling_plan.model_copy(update={"multiple": multiple, **making.plan})
+    plan_samples(config, shards, out, Bar(f"plan {kind}"), gate=gate_of(shards) if making.gated else None)
+    if making.label_alone:
         table = pq.read_table(out / "plan.parquet")
         rows = [label_alone(row) for row in table.to_pylist(maps_as_pydicts="strict")]
         pq.write_table(pa.Table.from_pylist(rows, ROW_SCHEMA), out / "plan.parquet", compression="zstd")

@@ -49,7 +49,7 @@ def verdicts_of(differences: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _difference(differences: pd.DataFrame, other: str, measure: str, split: str) -> dict[str, Any]:
     """Return the line of our arm less `other`, along the axis of tones, or of all images where it is of no group."""
-    axis = "tone" if measure in (worst_group(ACCURACY), gap(ACCURACY)) else EVERYONE
+    axis = group_value(measure)
     mine = differences[
         (differences["split"] == split) & (differences["measure"] == measure) & (differences["axis"] == axis)
     ]
@@ -116,6 +116,11 @@ Chosen by {rule}; test images had no part in it. `alpha` is the share of real im
 """
 
 
+def group_value(measure: str) -> str:
+    """Return which rows have a measure: those of all images, or of the axis of tones."""
+    return "tone" if measure in (worst_group(ACCURACY), gap(ACCURACY)) else EVERYONE
+
+
 def arms_table(rows: pd.DataFrame) -> str:
     """Return every measure of every arm, in and out of distribution."""
     lines = []
@@ -124,9 +129,7 @@ def arms_table(rows: pd.DataFrame) -> str:
         for split in (IN, OUT):
             for measure in MEASURES:
                 mine = rows[(rows["model"] == model) & (rows["split"] == split) & (rows["metric"] == measure)]
-                ours = mine[
-                    mine["group"].str.partition("=")[0].isin(["tone"] if measure in MEASURES[1:3] else [EVERYONE])
-                ]
+                ours = mine[mine["group"].str.partition("=")[0] == group_value(measure)]
                 cells.append(interval(*(float(ours[end].mean()) for end in ("value", "low", "high"))))
         lines.append(cells)
     return table(["arm", *(f"{split}: {measure}" for split in ("in", "out") for measure in MEASURES)], lines)

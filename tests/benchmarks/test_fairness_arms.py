@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fairness_arms import fairness_arms, plain_recipe
+from benchmarks.fairness_arms import REMEDIES, fairness_arms, plain_recipe, remedy_arms
+from benchmarks.fairness_data import KINDS
 from ops.errors import AmalgamError
 from ops.train.arms import arms_of, total_steps
 from ops.train.recipe import Recipe, step_count
@@ -71,3 +72,17 @@ def test_a_mix_of_nothing_is_named(alpha):
 def test_a_budget_that_cannot_be_shared_is_named():
     with pytest.raises(AmalgamError, match=r"takes 1 step\(s\), too few to share"):
         fairness_arms(PLAIN, 20, 0.5)
+
+
+def test_a_remedy_changes_one_thing_and_takes_the_same_steps():
+    base = fairness_arms(PLAIN, 1973, 0.3)["label_attribute_synthesis"].model_dump()
+    remedies = remedy_arms(PLAIN, 1973, 0.3)
+    assert set(remedies) == set(REMEDIES)
+    for name, recipe in remedies.items():
+        tree = recipe.model_dump()
+        differs = {key for key in tree if tree[key] != base[key]} - {"description"}
+        assert differs == ({"sampling"} if name == "balanced_synthesis" else {"mix"}), name
+        assert recipe.mix.real_fraction == 0.3
+        assert step_count(recipe, 1973) == step_count(PLAIN, 1973)
+        assert recipe.mix.source in KINDS
+    assert len({recipe.mix.source for recipe in remedies.values()}) == len(remedies)

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 import benchmarks.fairness as study
-from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe
+from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, REMEDIES, fairness_arms, plain_recipe
 from benchmarks.fairness_data import label_alone
 from benchmarks.fairness_page import CLAIMS, OURS, arms_table, differences_table, page_of, verdicts_of
+from benchmarks.fairness_remedies import OVERSAMPLING, remedies_text
 from ops.evaluate.fairness.names import ACCURACY, AUROC, IN, OUT, gap, worst_group
 from ops.generate.conditioning import Conditioner
 
@@ -112,3 +113,41 @@ def test_a_label_alone_is_the_null_of_every_other_condition():
     row = {"label": "b", "domain": "flat", "attributes": {"gender": "man", "tone": "2"}, "caption": "b, a man"}
     assert conditioner.encode([row, label_alone(row)]).tolist() == [[1, 0, 0, 1], [1, 1, 2, 3]]
     assert label_alone(row)["caption"] == ""
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_remedies_are_told_against_oversampling_either_way(swapped):
+    worst = worst_group(ACCURACY)
+    names = [OVERSAMPLING, OURS, *REMEDIES]
+    rows = pd.DataFrame(
+        [
+            {"model": name, "split": split, "metric": metric, "group": group, "seed": seed}
+            | {"value": 0.4 + 0.02 * place, "low": 0.3, "high": 0.6}
+            for place, name in enumerate(names)
+            for split in (IN, OUT)
+            for metric, group in ((worst, "tone=5"), (worst, "gender=x"), (ACCURACY, "all"), (AUROC, "all"))
+            for seed in (0, 1)
+            if metric != worst or group == "tone=5" or seed == 0
+        ]
+    )
+    rows.loc[rows["group"] == "gender=x", "value"] = 9.0  # of another axis: not to be shown
+    lines = []
+    for place, name in enumerate(names[1:], start=1):
+        effect, pair = 0.02 * place, {"model": name, "than": OVERSAMPLING}
+        if swapped:
+            effect, pair = -effect, {"model": OVERSAMPLING, "than": name}
+        lines += [
+            {**pair, "split": split, "axis": "tone", "measure": worst, "effect": effect, "p_holm": 0.5}
+            | {"low": effect - 0.01, "high": effect + 0.01}
+            for split in (IN, OUT)
+        ]
+    groups = pd.DataFrame(
+        {"images": [7.0], "fidelity": 0.5, "fidelity_real": 0.75, "coverage": 0.3, "coverage_real": 0.9}
+        | {"fails": [2], "recognised": 0.8, "kept": 0.4},
+        index=["5"],
+    )
+    text = remedies_text(rows, pd.DataFrame(lines), groups)
+    assert "| 5 | 7 | 0.50 (0.75) | 0.30 (0.90) | 2 | 0.80 | 0.40 |" in text
+    assert "0.42 [0.30, 0.60] | +2.0 [+1.0, +3.0] |" in text
+    assert text.count("[+11.0, +13.0]") == 2, "the last remedy, out of and in distribution"
+    assert "9.00 [" not in text
