@@ -94,6 +94,7 @@ def fairness_arms(plain: Recipe, images: int, alpha: float, attribute: str = "to
 
 REMEDIES = {
     "balanced_synthesis": "real images are balanced over class and tone as in oversampling, beside the synthetic ones",
+    "augmented_synthesis": "real and synthetic images get the heuristic augmentation, too: styles are what differs there",
     "unfiltered_synthesis": "no synthetic image is dropped: a filter can drop what is hard along with what is wrong",
     "style_balanced_synthesis": "synthetic images are balanced over training styles as well as over tones",
     "unguided_synthesis": "sampled without guidance: truer to the variety of a class, and less typical",
@@ -112,6 +113,7 @@ def remedy_arms(plain: Recipe, images: int, alpha: float) -> dict[str, Recipe]:
 
     changes: dict[str, Tree] = {
         "balanced_synthesis": {"sampling": balanced.model_dump()},
+        "augmented_synthesis": {"augmentation": ours["heuristic"].augmentation.model_dump()},
         "unfiltered_synthesis": learning_from(UNFILTERED),
         "style_balanced_synthesis": learning_from(STYLES),
         "unguided_synthesis": learning_from(UNGUIDED),

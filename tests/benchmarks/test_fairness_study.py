@@ -149,5 +149,5 @@ def test_remedies_are_told_against_oversampling_either_way(swapped):
     text = remedies_text(rows, pd.DataFrame(lines), groups)
     assert "| 5 | 7 | 0.50 (0.75) | 0.30 (0.90) | 2 | 0.80 | 0.40 |" in text
     assert "0.42 [0.30, 0.60] | +2.0 [+1.0, +3.0] |" in text
-    assert text.count("[+11.0, +13.0]") == 2, "the last remedy, out of and in distribution"
+    assert text.count("[+13.0, +15.0]") == 2, "the last remedy, out of and in distribution"
     assert "9.00 [" not in text
