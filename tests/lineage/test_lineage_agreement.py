@@ -7,11 +7,9 @@ import yaml
 
 pytestmark = pytest.mark.lineage
 
-RECIPE = {"classifier/real/seed-0", "classifier/real/seed-1"}
+RECIPE = {"classifier/mixed/seed-0", "classifier/mixed/seed-1"}
 AFTER_RECIPE = {
     *RECIPE,
-    *{f"ingredient/l2/seed-{n}" for n in (0, 1)},
-    *{f"soup/seed-{n}" for n in (0, 1)},
     *{"robustness", "corruptions", "shift", "fairness", "comparisons", "model_card"},
     *{"claims", "training_study", "report"},
 }
@@ -24,7 +22,7 @@ def ran(text: str) -> set[str]:
 
 def set_learning_rate(value: float):
     def change(tree):
-        tree["classifier"]["recipes"]["real"]["schedule"]["lr"] = value
+        tree["classifier"]["recipes"]["mixed"]["schedule"]["lr"] = value
 
     return change
 
