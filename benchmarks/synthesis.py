@@ -38,8 +38,8 @@ from ops.launching import Here, Job  # noqa: E402
 from ops.progress import Monitor, Silent  # noqa: E402
 from ops.runtime import configure_torch, usable_cores  # noqa: E402
 from ops.sample.reading import PlanRows  # noqa: E402
+from pipelines.compute import Ray  # noqa: E402
 from pipelines.launchers import RayLauncher  # noqa: E402
-from pipelines.params import Ray  # noqa: E402
 from pipelines.project import STATE  # noqa: E402
 
 COMMAND = "python -m benchmarks.synthesis"

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from pipelines.params import Compute
+from pipelines.compute import Compute
 
 
 def executor(compute: Compute) -> dg.ExecutorDefinition:

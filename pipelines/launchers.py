@@ -9,7 +9,7 @@ from ops.errors import AmalgamError
 from ops.launching import Job
 from ops.progress import Monitor, Silent
 from ops.runtime import configure_torch, pick_device
-from pipelines.params import Ray
+from pipelines.compute import Ray
 from pipelines.project import ROOT
 
 LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"

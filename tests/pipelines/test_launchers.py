@@ -18,8 +18,8 @@ from ops.generate.shards import write_synthetic
 from ops.launching import Here
 from ops.progress import Silent
 from ops.runtime import generator
+from pipelines.compute import Ray
 from pipelines.launchers import RayLauncher
-from pipelines.params import Ray
 
 CPU = torch.device("cpu")
 DATASET = {"classes": ["bar"], "attributes": {"tone": ["0"]}, "groups": "tone", "image_size": 8, "notes": {}}
