@@ -25,7 +25,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from benchmarks.embedded import profile  # noqa: E402
-from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe, remedy_arms  # noqa: E402
+from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe, remedy_arms  # noqa: E402
 from benchmarks.fairness_data import HOME, drawn, gate_of, real, synthetic, training_images  # noqa: E402
 from benchmarks.fairness_page import OURS, page_of, verdicts_of  # noqa: E402
 from benchmarks.fairness_remedies import OVERSAMPLING, made_by_group, remedies_text  # noqa: E402
@@ -146,11 +146,14 @@ def remedied(
     """Return what remedies do for label + attribute synthesis, whose share and multiple are `mix`, and how well it is made."""
     alpha, multiple = mix
     remedies = remedy_arms(plain, training_images(shards), alpha)
-    kinds = {recipe.mix.source for recipe in remedies.values()} - set(sources)
+    kinds = {recipe.mix.source for recipe in remedies.values() if recipe.uses_synthetic} - set(sources)
     given = {**sources, **{kind: synthetic(shards, kind, multiple) for kind in sorted(kinds)}}
     compared = {name: arms[name] for name in (OVERSAMPLING, OURS)} | remedies
     folder = evaluated(compared, given, shards, home, seeds, "remedies", OVERSAMPLING)
     differences = pq.read_table(folder / "differences.parquet").to_pandas()
+    pair = {name: remedies[name] for name in (CONTROL, "augmented_synthesis")}
+    alike = evaluated(pair, given, shards, home, seeds, "augmented", CONTROL)
+    differences = pd.concat([differences, pq.read_table(alike / "differences.parquet").to_pandas()])
     groups = made_by_group(gate_of(shards), drawn(shards, LABEL_ATTRIBUTE, multiple), given[LABEL_ATTRIBUTE], shards)
     return remedies_text(read_measurements(folder), differences, groups)
 

@@ -101,25 +101,29 @@ REMEDIES = {
     "gated_synthesis": "cells in which the generator fails the gate repeat training images",
 }
 """What was tried to help label + attribute synthesis, and why."""
+CONTROL = "augmented_oversampling"
+"""Oversampling with the same augmentation as `augmented_synthesis`, without which that would be compared with less."""
 
 
 def remedy_arms(plain: Recipe, images: int, alpha: float) -> dict[str, Recipe]:
-    """Return the recipes of REMEDIES, which take the steps of the plain one; see `fairness_arms`."""
+    """Return the recipes of REMEDIES and CONTROL, which take the steps of the plain one; see `fairness_arms`."""
     ours = fairness_arms(plain, images, alpha)
-    base, balanced = ours["label_attribute_synthesis"], ours["oversampling"].sampling
+    base, oversampling = ours["label_attribute_synthesis"], ours["oversampling"]
+    augmented: Tree = {"augmentation": ours["heuristic"].augmentation.model_dump()}
 
     def learning_from(source: str) -> Tree:
         return {"mix": {"source": source}}
 
     changes: dict[str, Tree] = {
-        "balanced_synthesis": {"sampling": balanced.model_dump()},
-        "augmented_synthesis": {"augmentation": ours["heuristic"].augmentation.model_dump()},
+        "balanced_synthesis": {"sampling": oversampling.sampling.model_dump()},
+        "augmented_synthesis": augmented,
         "unfiltered_synthesis": learning_from(UNFILTERED),
         "style_balanced_synthesis": learning_from(STYLES),
         "unguided_synthesis": learning_from(UNGUIDED),
         "gated_synthesis": learning_from(GATED),
     }
-    return {name: _changed(base, name, change) for name, change in changes.items()}
+    remedies = {name: _changed(base, name, change) for name, change in changes.items()}
+    return remedies | {CONTROL: _changed(oversampling, CONTROL, augmented)}
 
 
 def _changed(plain: Recipe, name: str, changes: Mapping[str, Any]) -> Recipe:

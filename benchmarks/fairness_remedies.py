@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.fairness_arms import REMEDIES
+from benchmarks.fairness_arms import CONTROL, REMEDIES
 from benchmarks.fairness_page import OURS, group_value, points
 from benchmarks.results import interval, table
 from ops.data.manifest import read_manifest
@@ -37,8 +37,12 @@ def made_by_group(gate: Gate, drawn: Path, filtered: Path, real: Path) -> pd.Dat
 
 def remedies_text(rows: pd.DataFrame, differences: pd.DataFrame, groups: pd.DataFrame) -> str:
     """Return the section of the page: groups, and remedies against oversampling."""
-    arms: Sequence[str] = [OVERSAMPLING, OURS, *REMEDIES]
-    lines = [[name.replace("_", " "), REMEDIES.get(name, "–"), *_cells(rows, differences, name)] for name in arms]
+    arms: Sequence[str] = [OVERSAMPLING, CONTROL, OURS, *REMEDIES]
+    told = {OVERSAMPLING: "–", OURS: "–", CONTROL: "oversampling, with the heuristic augmentation", **REMEDIES}
+    lines = [[name.replace("_", " "), told[name], *_cells(rows, differences, name)] for name in arms]
+    fair = [
+        f"{split} {_gained(differences, 'augmented_synthesis', CONTROL, split)}" for split in (OUT, IN)
+    ]
     header = ["arm", "what it changes", "out: worst-group accuracy", "less oversampling", "out: accuracy", "out: AUROC"]
     header += ["in: worst-group accuracy", "less oversampling"]
     made = [
@@ -67,6 +71,8 @@ the share of planned images in which the scorer sees the class, and the share th
 Each changes one thing about label + attribute synthesis with its chosen mix; same seeds, same steps. Differences in points.
 
 {table(header, lines)}
+
+Augmented synthesis less augmented oversampling, worst-group accuracy: {", ".join(fair)}.
 """
 
 
@@ -84,14 +90,19 @@ def _cells(rows: pd.DataFrame, differences: pd.DataFrame, name: str) -> list[str
         return interval(*(float(np.mean(mine[end])) for end in ("value", "low", "high")))
 
     def gained(split: str) -> str:
-        if name == OVERSAMPLING:
-            return "–"
-        line = differences[
-            (differences["split"] == split) & (differences["measure"] == worst) & (differences["axis"] == TONE)
-        ]
-        line = line[(line["model"] == name) | (line["than"] == name)].iloc[0]
-        sign = 1 if line["model"] == name else -1
-        ends = sorted((sign * line["low"], sign * line["high"]))
-        return points(sign * line["effect"], *ends) + (" *" if line["p_holm"] < 0.05 else "")
+        return "–" if name == OVERSAMPLING else _gained(differences, name, OVERSAMPLING, split)
 
     return [value(OUT, worst), gained(OUT), value(OUT, ACCURACY), value(OUT, AUROC), value(IN, worst), gained(IN)]
+
+
+def _gained(differences: pd.DataFrame, name: str, other: str, split: str) -> str:
+    """Return what the worst groups of an arm gain on those of another; * where it is significant."""
+    mine = differences[
+        (differences["split"] == split)
+        & (differences["measure"] == worst_group(ACCURACY))
+        & (differences["axis"] == TONE)
+    ]
+    line = mine[mine["model"].isin([name, other]) & mine["than"].isin([name, other])].iloc[0]
+    sign = 1 if line["model"] == name else -1
+    ends = sorted((sign * line["low"], sign * line["high"]))
+    return points(sign * line["effect"], *ends) + (" *" if line["p_holm"] < 0.05 else "")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.fairness_arms import REMEDIES, fairness_arms, plain_recipe, remedy_arms
+from benchmarks.fairness_arms import CONTROL, REMEDIES, fairness_arms, plain_recipe, remedy_arms
 from benchmarks.fairness_data import KINDS
 from ops.errors import AmalgamError
 from ops.train.arms import arms_of, total_steps
@@ -77,6 +77,10 @@ def test_a_budget_that_cannot_be_shared_is_named():
 def test_a_remedy_changes_one_thing_and_takes_the_same_steps():
     base = fairness_arms(PLAIN, 1973, 0.3)["label_attribute_synthesis"].model_dump()
     remedies = remedy_arms(PLAIN, 1973, 0.3)
+    control = remedies.pop(CONTROL).model_dump()
+    plain = fairness_arms(PLAIN, 1973, 0.3)["oversampling"].model_dump()
+    assert {key for key in control if control[key] != plain[key]} == {"augmentation", "description"}
+    assert control["augmentation"] == remedies["augmented_synthesis"].augmentation.model_dump()
     assert set(remedies) == set(REMEDIES)
     for name, recipe in remedies.items():
         tree = recipe.model_dump()

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import benchmarks.fairness as study
-from benchmarks.fairness_arms import LABEL, LABEL_ATTRIBUTE, REMEDIES, fairness_arms, plain_recipe
+from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, REMEDIES, fairness_arms, plain_recipe
 from benchmarks.fairness_data import label_alone
 from benchmarks.fairness_page import CLAIMS, OURS, arms_table, differences_table, page_of, verdicts_of
 from benchmarks.fairness_remedies import OVERSAMPLING, remedies_text
@@ -118,7 +118,7 @@ def test_a_label_alone_is_the_null_of_every_other_condition():
 @pytest.mark.parametrize("swapped", [False, True])
 def test_remedies_are_told_against_oversampling_either_way(swapped):
     worst = worst_group(ACCURACY)
-    names = [OVERSAMPLING, OURS, *REMEDIES]
+    names = [OVERSAMPLING, CONTROL, OURS, *REMEDIES]
     rows = pd.DataFrame(
         [
             {"model": name, "split": split, "metric": metric, "group": group, "seed": seed}
@@ -141,6 +141,8 @@ def test_remedies_are_told_against_oversampling_either_way(swapped):
             | {"low": effect - 0.01, "high": effect + 0.01}
             for split in (IN, OUT)
         ]
+    pair = {"model": CONTROL, "than": "augmented_synthesis"} | {"axis": "tone", "measure": worst, "p_holm": 0.01}
+    lines += [{**pair, "split": split, "effect": -0.07, "low": -0.08, "high": -0.06} for split in (IN, OUT)]
     groups = pd.DataFrame(
         {"images": [7.0], "fidelity": 0.5, "fidelity_real": 0.75, "coverage": 0.3, "coverage_real": 0.9}
         | {"fails": [2], "recognised": 0.8, "kept": 0.4},
@@ -149,5 +151,6 @@ def test_remedies_are_told_against_oversampling_either_way(swapped):
     text = remedies_text(rows, pd.DataFrame(lines), groups)
     assert "| 5 | 7 | 0.50 (0.75) | 0.30 (0.90) | 2 | 0.80 | 0.40 |" in text
     assert "0.42 [0.30, 0.60] | +2.0 [+1.0, +3.0] |" in text
-    assert text.count("[+13.0, +15.0]") == 2, "the last remedy, out of and in distribution"
+    assert "+7.0 [+6.0, +8.0] *, in distribution +7.0" in text
+    assert text.count("[+15.0, +17.0]") == 2, "the last remedy, out of and in distribution"
     assert "9.00 [" not in text
