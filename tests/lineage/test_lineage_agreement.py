@@ -142,3 +142,17 @@ def test_a_lost_folder_is_made_again_with_the_same_bytes(workspace):
     assert "✓ sampling_plan" in text
     assert "✓ synthetic_shards" not in text, "same bytes, so its children have nothing to do"
     assert workspace.locked() == before
+
+
+def test_rays_workers_make_the_shards_that_the_step_made(workspace):
+    import shutil
+
+    original = (workspace.path / "params.yaml").read_text()
+    before = workspace.locked()
+    shutil.rmtree(workspace.path / "store" / "synthetic_shards")
+    workspace.edit_params(lambda tree: tree["compute"].update(ray={"workers": 2, "cpus": 1}))
+    text = workspace.amalgam("run", "synthetic_shards")
+    assert "2 Ray worker(s)" in text
+    assert workspace.locked() == before
+    (workspace.path / "params.yaml").write_text(original)
+    assert "everything is up to date" in workspace.amalgam("run")
