@@ -25,16 +25,15 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from benchmarks.embedded import profile  # noqa: E402
-from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, fairness_arms, plain_recipe, remedy_arms  # noqa: E402
+from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, REMEDIES, fairness_arms, plain_recipe, remedy_arms  # noqa: E402
 from benchmarks.fairness_data import HOME, drawn, gate_of, real, synthetic, training_images  # noqa: E402
-from benchmarks.fairness_page import OURS, page_of, verdicts_of  # noqa: E402
+from benchmarks.fairness_page import OURS, page_of, shown_rows, verdicts_of  # noqa: E402
 from benchmarks.fairness_remedies import OVERSAMPLING, made_by_group, remedies_text  # noqa: E402
 from benchmarks.generator_training import Bar, once  # noqa: E402
 from benchmarks.results import RESULTS, write_result  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
 from ops.evaluate.fairness.config import FairnessConfig  # noqa: E402
 from ops.evaluate.fairness.measure import measure_fairness  # noqa: E402
-from ops.evaluate.fairness.names import IN, OUT  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.evaluate.outcomes import classify_images  # noqa: E402
 from ops.evaluate.probabilities import FILE, join_probabilities, write_probabilities  # noqa: E402
@@ -75,11 +74,12 @@ def main() -> None:
     differences = pq.read_table(folder / "differences.parquet").to_pandas()
     verdicts = verdicts_of(differences)
     page = page_of(rows, differences, verdicts, chosen, tried, len(seeds), CHOSEN_BY)
-    page += remedied(plain, shards, chosen[LABEL_ATTRIBUTE], arms, sources, home, seeds)
+    text, helped = remedied(plain, shards, chosen[LABEL_ATTRIBUTE], arms, sources, home, seeds)
+    page += text
     print(page)
     if not quick:
         shutil.copyfile(folder / "pictures" / "utility.png", RESULTS / "fairness.png")
-        records = rows[rows["split"].isin([IN, OUT])].to_dict("records")
+        records = shown_rows(pd.concat([rows, helped[helped["model"].isin([*REMEDIES, CONTROL])]])).to_dict("records")
         write_result("fairness", COMMAND, "default", records, verdicts, page, chosen=chosen, tried=tried)
 
 
@@ -142,8 +142,8 @@ def remedied(
     sources: Sources,
     home: Path,
     seeds: Sequence[int],
-) -> str:
-    """Return what remedies do for label + attribute synthesis, whose share and multiple are `mix`, and how well it is made."""
+) -> tuple[str, pd.DataFrame]:
+    """Return what remedies do for label + attribute synthesis, whose share and multiple are `mix`, and the rows of it."""
     alpha, multiple = mix
     remedies = remedy_arms(plain, training_images(shards), alpha)
     kinds = {recipe.mix.source for recipe in remedies.values() if recipe.uses_synthetic} - set(sources)
@@ -155,7 +155,8 @@ def remedied(
     alike = evaluated(pair, given, shards, home, seeds, "augmented", CONTROL)
     differences = pd.concat([differences, pq.read_table(alike / "differences.parquet").to_pandas()])
     groups = made_by_group(gate_of(shards), drawn(shards, LABEL_ATTRIBUTE, multiple), given[LABEL_ATTRIBUTE], shards)
-    return remedies_text(read_measurements(folder), differences, groups)
+    rows = read_measurements(folder)
+    return remedies_text(rows, differences, groups), rows
 
 
 def trained(arms: Arms, name: str, sources: Sources, shards: Path, home: Path, seed: int) -> Path:

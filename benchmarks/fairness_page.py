@@ -19,6 +19,8 @@ CLAIMS = (
     ("It beats heuristic augmentation on accuracy out of distribution.", "heuristic", ACCURACY, OUT),
     ("It beats synthesis of labels alone on worst-group accuracy out of distribution.", "label_synthesis",
      worst_group(ACCURACY), OUT),
+    ("It raises worst-group accuracy in distribution.", "erm", worst_group(ACCURACY), IN),
+    ("It beats oversampling on worst-group accuracy in distribution.", "oversampling", worst_group(ACCURACY), IN),
 )  # fmt: skip
 """What is claimed of label + attribute synthesis: against which arm, in which measure, where."""
 PAPER = (
@@ -28,6 +30,8 @@ PAPER = (
     SURPASS,
     SURPASS,
     "no comparable figure",
+    "no comparable figure",
+    SURPASS,
 )
 MEASURES = (ACCURACY, worst_group(ACCURACY), gap(ACCURACY), AUROC)
 
@@ -119,6 +123,14 @@ Chosen by {rule}; test images had no part in it. `alpha` is the share of real im
 def group_value(measure: str) -> str:
     """Return which rows have a measure: those of all images, or of the axis of tones."""
     return "tone" if measure in (worst_group(ACCURACY), gap(ACCURACY)) else EVERYONE
+
+
+def shown_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that the page's tables are made of."""
+    axes = rows["group"].str.partition("=")[0]
+    return rows[
+        rows["split"].isin([IN, OUT]) & rows["metric"].isin(MEASURES) & (axes == rows["metric"].map(group_value))
+    ]
 
 
 def arms_table(rows: pd.DataFrame) -> str:

@@ -40,9 +40,7 @@ def remedies_text(rows: pd.DataFrame, differences: pd.DataFrame, groups: pd.Data
     arms: Sequence[str] = [OVERSAMPLING, CONTROL, OURS, *REMEDIES]
     told = {OVERSAMPLING: "–", OURS: "–", CONTROL: "oversampling, with the heuristic augmentation", **REMEDIES}
     lines = [[name.replace("_", " "), told[name], *_cells(rows, differences, name)] for name in arms]
-    fair = [
-        f"{split} {_gained(differences, 'augmented_synthesis', CONTROL, split)}" for split in (OUT, IN)
-    ]
+    fair = [f"{split} {_gained(differences, 'augmented_synthesis', CONTROL, split)}" for split in (OUT, IN)]
     header = ["arm", "what it changes", "out: worst-group accuracy", "less oversampling", "out: accuracy", "out: AUROC"]
     header += ["in: worst-group accuracy", "less oversampling"]
     made = [

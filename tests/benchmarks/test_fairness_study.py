@@ -8,7 +8,7 @@ import pytest
 import benchmarks.fairness as study
 from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, REMEDIES, fairness_arms, plain_recipe
 from benchmarks.fairness_data import label_alone
-from benchmarks.fairness_page import CLAIMS, OURS, arms_table, differences_table, page_of, verdicts_of
+from benchmarks.fairness_page import CLAIMS, OURS, arms_table, differences_table, page_of, shown_rows, verdicts_of
 from benchmarks.fairness_remedies import OVERSAMPLING, remedies_text
 from ops.evaluate.fairness.names import ACCURACY, AUROC, IN, OUT, gap, worst_group
 from ops.generate.conditioning import Conditioner
@@ -67,6 +67,8 @@ def test_the_page_shows_every_arm_and_marks_what_is_significant():
             for seed in (0, 1)
         ]
     )  # fmt: skip
+    other = pd.DataFrame([{**rows.iloc[0], "group": "gender=man"}, {**rows.iloc[0], "split": "test"}])
+    assert shown_rows(pd.concat([rows, other])).equals(rows)
     assert arms_table(rows).count("0.55 [0.40, 0.70]") == 5 * 8
     lines = {line.split(" | ")[0].strip("| "): line for line in differences_table(differences).splitlines()}
     assert lines["erm"].count("*") == 8
