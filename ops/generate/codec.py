@@ -113,6 +113,9 @@ def load_autoencoder(folder: Path, device: torch.device) -> AutoencoderKL:
         model = AutoencoderKL.from_pretrained(folder / "model", **LOCAL)
     except (OSError, ValueError) as error:
         raise AmalgamError(f"no autoencoder in {folder.name}: {error}", REMEDY) from None
+    model.register_to_config(
+        _name_or_path="autoencoder"
+    )  # diffusers would save the folder: equal content is equal bytes
     return model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

@@ -138,6 +138,12 @@ def test_a_shard_is_made_again_alone(trained, folders, recorder):
     assert files(out) == files(trained / "synthetic")
 
 
+def test_artefacts_name_no_folder_of_this_machine(trained):
+    for stage in ("autoencoder", "diffusion"):
+        for path in (trained / stage).rglob("*.json"):
+            assert str(trained) not in path.read_text(), path.relative_to(trained)
+
+
 def test_batches_follow_the_weights():
     weights = np.array([1.0, 3.0, 0.0, 4.0])
     drawn = np.bincount(draw_batch(weights, 80_000, "x"), minlength=4) / 80_000
