@@ -22,6 +22,7 @@ from ops.generate.pipeline import load_generator
 from ops.generate.synthesis import generate_shards
 from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.text import encode_captions
+from ops.launching import Here
 from ops.progress import Silent
 from ops.sample.config import SamplingPlanConfig
 from ops.sample.plan import plan_samples
@@ -147,7 +148,7 @@ def test_guidance_has_nothing_to_guide_images_that_nobody_asked_for(train, pair,
     for name, scratch, guidance in (("plain", "s1", 1.0), ("guided", "s2", 4.0)):
         sampling = SyntheticShardsConfig(steps=2, batch=5, shard_size=9, guidance=guidance, rescale=0.7)
         places = tmp_path / "plan", home / "diffusion", tmp_path / name, tmp_path / scratch
-        generate_shards(sampling, *places, CPU, Silent())
+        generate_shards(sampling, *places, Here(CPU), Silent())
     one, other = (pq.read_table(tmp_path / name / "manifest.parquet") for name in ("plain", "guided"))
     assert one.num_rows == 12
     assert one["sha256"].equals(other["sha256"])

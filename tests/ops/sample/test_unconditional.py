@@ -20,6 +20,7 @@ from ops.files import content_hash, read_json
 from ops.generate.conditioning import Conditioner
 from ops.generate.shards import write_synthetic
 from ops.generate.text import encode_captions
+from ops.launching import Here
 from ops.models.build import build_classifier
 from ops.models.card import ModelCard
 from ops.models.checkpoint import save_classifier
@@ -58,7 +59,7 @@ def home(shards, tmp_path_factory):
     plan_samples(SamplingPlanConfig.model_validate({"multiple": 0.75, **FREE}), shards, home / "plan", Silent())
     rows = pq.read_table(home / "plan" / "plan.parquet").to_pylist(maps_as_pydicts="strict")
     dataset = read_json(home / "plan" / "dataset.json")
-    write_synthetic(Drawer(), rows, dataset, home / "synthetic", home / "drawn", 50, Silent())
+    write_synthetic(lambda _: Drawer(), rows, dataset, home / "synthetic", home / "drawn", 50, Here(CPU), Silent())
     small = Architecture(widths=[4, 8], blocks=[1, 1])
     card = ModelCard(
         name="scorer", architecture=small, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3,
