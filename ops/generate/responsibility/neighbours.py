@@ -19,8 +19,7 @@ def nearest(queries: np.ndarray, points: np.ndarray, count: int = 1) -> tuple[np
     count = min(count, len(points))
     found = []
     for _, distances in _chunks(queries, points):
-        near = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        near.sort(axis=1)
+        near = _smallest(distances, count)
         order = np.argsort(np.take_along_axis(distances, near, axis=1), axis=1, kind="stable")
         found.append(np.take_along_axis(near, order, axis=1))
     places = np.concatenate(found)
@@ -70,6 +69,17 @@ def _chunks(queries: np.ndarray, points: np.ndarray) -> Iterator[tuple[slice, np
     for distances in pairwise_distances_chunked(queries, points, metric="euclidean", working_memory=MEGABYTES):
         yield slice(start, start + len(distances)), distances
         start += len(distances)
+
+
+def _smallest(distances: np.ndarray, count: int) -> np.ndarray:
+    """Return the places (N, count) of the smallest `distances` (N, M) of each row, in order of place.
+
+    Of those equal to the largest of them, which a partition would take from anywhere, the first are taken.
+    """
+    limit = np.partition(distances, count - 1, axis=1)[:, count - 1 : count]
+    below, equal = distances < limit, distances == limit
+    left = count - below.sum(axis=1, keepdims=True)
+    return np.nonzero(below | (equal & (equal.cumsum(axis=1) <= left)))[1].reshape(len(distances), count)
 
 
 def _between(queries: np.ndarray, points: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -46,6 +46,15 @@ def test_neighbours_are_those_of_the_whole_distance_matrix(queries, points, coun
     assert (within == (whole <= radii[:, None] + 1e-6).sum(axis=1)).all()
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_of_equal_distances_the_first_places_are_taken(count, seed):
+    """On a grid, where the k-th smallest distance is often shared by more points than are taken."""
+    q, p = np.random.default_rng(seed).integers(0, 3, (2, 12, 2)).astype(float)
+    exact = ((q[:, None] - p[None]) ** 2).sum(axis=2)
+    assert nearest(q, p, count)[1].tolist() == exact.argsort(axis=1, kind="stable")[:, :count].tolist()
+
+
 def test_chunks_do_not_matter(monkeypatch):
     q, p = cloud(0, 300), cloud(1, 500)
     whole = nearest(q, p, 3), nearest_others(p), count_nearer(q, p, np.full(300, 1.0))
