@@ -1,5 +1,6 @@
 """Where the pieces of large jobs run beyond this process: workers of Ray."""
 
+import math
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,7 @@ def connect(config: Ray) -> bool:
     environment = {"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}}
     settings: dict[str, Any] = {"runtime_env": environment, "logging_level": "WARNING", "log_to_driver": False}
     if config.address is None:
-        cores = int(-(-config.workers * config.cpus // 1))
+        cores = math.ceil(config.workers * config.cpus)
         settings |= {"num_cpus": cores, "include_dashboard": False}
     try:
         _probe(config.address)

@@ -52,7 +52,7 @@ def write_synthetic(
     manifest says what made each image. Memory holds a shard, and the rows that `rows` holds.
 
     Args:
-        opened: gives the source on a device; asked once in each process. Picklable where the launcher has workers.
+        opened: gives the source on a device; asked for each shard. Picklable where the launcher has workers.
         rows: of the plan, in its order; only slices are asked for.
         dataset: the plan's `dataset.json`; a note `synthetic` that it already has is kept.
         out: an empty folder.
@@ -89,7 +89,7 @@ def given(source: Source) -> Callable[[torch.device], Source]:
     return lambda _: source
 
 
-@dataclass
+@dataclass(frozen=True)
 class ShardJob:
     """Makes shards of a plan: a tar and its part of the manifest, each complete or not there."""
 
@@ -98,11 +98,6 @@ class ShardJob:
     scratch: Path
     shard_size: int
     real: Path | None
-    source: Source | None = None
-    """What `opened` gave in this process."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "source": None}
 
     def __call__(self, piece: int, device: torch.device, monitor: Monitor) -> int:
         """Make a shard unless it is there; return its number of images."""
@@ -110,14 +105,14 @@ class ShardJob:
         part = self.rows[start : start + self.shard_size]
         shard, record = (self.scratch / name for name in (self.name(piece), self.record(piece)))
         if not (shard.exists() and record.exists()):
-            self.source = self.source or self.opened(device)
-            images = _images(self.source, part, self.real, _Within(monitor, start, len(self.rows)))
+            source = self.opened(device)
+            images = _images(source, part, self.real, _Within(monitor, start, len(self.rows)))
             samples = [
                 (f"{row['index']:08d}", image, {"id": _identity(row), "label": row["label"]})
                 for row, image in zip(part, images, strict=True)
             ]
             write_shard(shard, samples)
-            records = _records(self.source, part, f"train/{shard.name}", shard)
+            records = _records(source, part, f"train/{shard.name}", shard)
             with replacing(record) as temporary:
                 table = pa.Table.from_pylist(records, MANIFEST_SCHEMA).sort_by("key")
                 pq.write_table(table, temporary, compression="zstd")

@@ -1,7 +1,7 @@
 """The planned images, sampled from the diffusion model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +52,25 @@ def generate_shards(
     return Summary({**figures, "sampler": sampler, "guidance": str(config.guidance), "generator": lineage})
 
 
-@dataclass(frozen=True)
+@dataclass
 class Opening:
-    """Opens the generator in `diffusion`, followed by `upsampler` if there is one, in whichever process asks for it."""
+    """Opens the generator in `diffusion`, followed by `upsampler` if there is one, once in each process that asks for it."""
 
     config: SyntheticShardsConfig
     diffusion: Path
     upsampler: Path | None
+    _source: Source | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_source": None}
 
     def __call__(self, device: torch.device) -> Source:
         """Return it as a source on `device`."""
+        if self._source is None:
+            self._source = self._open(device)
+        return self._source
+
+    def _open(self, device: torch.device) -> Source:
         generator = load_generator(self.diffusion, device)
         given = generator.model.conditioner.config
         encoder = TextEncoder(given["encoder"], given["max_tokens"], device)
