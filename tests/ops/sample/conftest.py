@@ -10,8 +10,13 @@ import pytest
 
 from ops.data.manifest import MANIFEST_SCHEMA
 from ops.files import write_json
+from ops.models.build import build_classifier
+from ops.models.card import ModelCard
+from ops.models.checkpoint import save_classifier
+from ops.models.config import Architecture
 from ops.sample.cells import count_cells, grid_of
 
+SMALL = Architecture(widths=[4, 8], blocks=[1, 1])
 FIXED = ("label", "domain", "split", "weight")
 
 
@@ -102,3 +107,13 @@ def people() -> pd.DataFrame:
     )
     never = (frame["label"] == "disc") & (frame["domain"] == "slate") & (frame["tone"] == "2")
     return frame[~never].sort_values("split", kind="stable").reset_index(drop=True)
+
+
+def save_untrained_scorer(folder: Path) -> Path:
+    """Write an untrained classifier of bars and discs to `folder`, and return it."""
+    card = ModelCard(
+        name="scorer", architecture=SMALL, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3,
+        seed=0, ancestor="",
+    )  # fmt: skip
+    save_classifier(folder, build_classifier(SMALL, 2, [0.5] * 3, [0.25] * 3, 0), card)
+    return folder

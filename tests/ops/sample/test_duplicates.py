@@ -18,13 +18,10 @@ from ops.data.manifest import MANIFEST_SCHEMA, read_manifest
 from ops.data.pictures import png
 from ops.data.shards import finish_shard_folder, write_shard
 from ops.errors import AmalgamError
-from ops.models.build import build_classifier
-from ops.models.card import ModelCard
-from ops.models.checkpoint import save_classifier
-from ops.models.config import Architecture
 from ops.sample.config import CopiesConfig, FilteredSyntheticConfig
 from ops.sample.filtering import COPY, filter_synthetic
 from tests.ops.conftest import DATASET
+from tests.ops.sample.conftest import save_untrained_scorer
 
 CPU = torch.device("cpu")
 SHARD = 20
@@ -152,12 +149,7 @@ def test_a_dataset_without_held_out_images_is_refused(planted, tmp_path, recorde
 
 def test_the_filter_drops_copies_before_it_balances_and_says_of_what(real, planted, tmp_path, recorder):
     folder, expected = planted[0], dict(planted[1])
-    small = Architecture(widths=[4, 8], blocks=[1, 1])
-    card = ModelCard(
-        name="scorer", architecture=small, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3,
-        seed=0, ancestor="",
-    )  # fmt: skip
-    save_classifier(tmp_path / "scorer", build_classifier(small, 2, [0.5] * 3, [0.25] * 3, 0), card)
+    save_untrained_scorer(tmp_path / "scorer")
     judge = {"classifier/scorer/seed-0": tmp_path / "scorer"}
     for name in ("out", "scratch"):
         (tmp_path / name).mkdir()

@@ -16,14 +16,11 @@ from ops.generate.pipeline import load_generator
 from ops.generate.responsibility.config import MemorisationConfig, RepresentationConfig, ResponsibilityStageConfig
 from ops.generate.responsibility.reconstructions import codec_of, reconstruct
 from ops.generate.responsibility.stage import write_responsibility_report
-from ops.models.build import build_classifier
-from ops.models.card import ModelCard
-from ops.models.checkpoint import save_classifier
-from ops.models.config import Architecture
 from ops.progress import Silent
 from ops.sample.config import CopiesConfig, FilteredSyntheticConfig
 from ops.sample.duplicates import find_copies
 from ops.sample.filtering import COPY, filter_synthetic
+from tests.ops.sample.conftest import save_untrained_scorer
 from tests.ops.sample.test_duplicates import textures, write_folder
 
 CPU = torch.device("cpu")
@@ -104,12 +101,7 @@ def test_copies_after_the_autoencoder_are_found_with_the_generator_at_hand(home,
 
 def test_the_filter_drops_them(home, made, tmp_path):
     folder, planted = made
-    small = Architecture(widths=[4, 8], blocks=[1, 1])
-    card = ModelCard(
-        name="scorer", architecture=small, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3,
-        seed=0, ancestor="",
-    )  # fmt: skip
-    save_classifier(tmp_path / "scorer", build_classifier(small, 2, [0.5] * 3, [0.25] * 3, 0), card)
+    save_untrained_scorer(tmp_path / "scorer")
     for name in ("out", "scratch"):
         (tmp_path / name).mkdir()
     config = FilteredSyntheticConfig(labels="conditional", rule="all")

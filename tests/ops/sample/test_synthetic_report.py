@@ -15,10 +15,6 @@ from ops.errors import AmalgamError
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import read_measurements
 from ops.files import read_json
-from ops.models.build import build_classifier
-from ops.models.card import ModelCard
-from ops.models.checkpoint import save_classifier
-from ops.models.config import Architecture
 from ops.progress import Silent
 from ops.sample.acceptance import acceptance_rows, acceptance_table, outcomes_of
 from ops.sample.config import FilteredSyntheticConfig
@@ -27,6 +23,7 @@ from ops.sample.report import augmented, chosen_images, write_synthetic_report
 from ops.sample.report_config import SyntheticReportConfig
 from ops.train.augmentation.config import Augmentation
 from tests.ops.conftest import make_shards
+from tests.ops.sample.conftest import save_untrained_scorer
 
 CPU = torch.device("cpu")
 CONFIG = SyntheticReportConfig(spaces=["pca"], components=20, replicates=100, augmented=["crop and flip", "CutMix"])
@@ -37,12 +34,7 @@ def home(shards, tmp_path_factory):
     """Return a folder with synthetic shards and what the filter keeps of them."""
     home = tmp_path_factory.mktemp("synthetic")
     make_shards(home / "synthetic", {"train": 80}, seed=5, source="synthetic")
-    small = Architecture(widths=[4, 8], blocks=[1, 1])
-    card = ModelCard(
-        name="scorer", architecture=small, classes=["bar", "disc"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3,
-        seed=0, ancestor="",
-    )  # fmt: skip
-    save_classifier(home / "scorer", build_classifier(small, 2, [0.5] * 3, [0.25] * 3, 0), card)
+    save_untrained_scorer(home / "scorer")
     for name in ("filtered", "scratch"):
         (home / name).mkdir()
     filter_synthetic(
