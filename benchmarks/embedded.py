@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from ops.data.curation import curate_manifest
-from ops.data.manifest import build_manifest
+from ops.data.manifest import build_manifest, read_manifest
 from ops.data.shards import write_real_shards
 from ops.data.sources import ingest_images
 from ops.progress import Silent
@@ -34,3 +34,8 @@ def real_shards(params: Params, home: Path) -> Path:
     curate_manifest(params.curated_manifest, manifest, raw, curated, silent)
     write_real_shards(params.real_shards, curated, raw, out, silent)
     return out.rename(final)
+
+
+def training_images(shards: Path) -> int:
+    """Return how many training images there are."""
+    return int((read_manifest(shards)["split"] == "train").sum())

@@ -24,9 +24,9 @@ import pandas as pd  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
-from benchmarks.embedded import profile  # noqa: E402
+from benchmarks.embedded import profile, training_images  # noqa: E402
 from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, REMEDIES, fairness_arms, plain_recipe, remedy_arms  # noqa: E402
-from benchmarks.fairness_data import HOME, drawn, gate_of, real, synthetic, training_images  # noqa: E402
+from benchmarks.fairness_data import HOME, drawn, gate_of, real, synthetic  # noqa: E402
 from benchmarks.fairness_page import OURS, page_of, shown_rows, verdicts_of  # noqa: E402
 from benchmarks.fairness_remedies import OVERSAMPLING, made_by_group, remedies_text  # noqa: E402
 from benchmarks.generator_training import Bar, once  # noqa: E402

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from benchmarks.embedded import profile, real_shards
 from benchmarks.fairness_arms import GATED, LABEL, LABEL_ATTRIBUTE, STYLES, UNFILTERED, UNGUIDED
 from benchmarks.generator_training import Bar, once
-from ops.data.manifest import read_manifest
 from ops.files import read_json, write_json
 from ops.generate.autoencoder import train_autoencoder
 from ops.generate.diffusion import train_diffusion
@@ -171,8 +170,3 @@ def planned(params: Params, shards: Path, kind: str, multiple: float, out: Path)
 def label_alone(row: Row) -> dict[str, Any]:
     """Return a row of a plan that tells the generator its class, and nothing of domain, attributes and caption."""
     return {**row, "caption": "", "domain": None, "attributes": dict.fromkeys(row["attributes"])}
-
-
-def training_images(shards: Path) -> int:
-    """Return how many training images there are."""
-    return int((read_manifest(shards)["split"] == "train").sum())

@@ -41,8 +41,6 @@ SIDE = 16
 CHEAP = SyntheticShardsConfig(steps=1, solver="euler", guidance=1.0, shard_size=250)
 FLAT = 0.02
 """Memory counts as flat if the largest run needs no more than this share above the second."""
-MODELS = 16
-"""Training images after which the plans' rows are modelled."""
 
 
 def measure(shards: Path, home: Path, counts: tuple[int, ...], images: tuple[int, int]) -> dict[str, Any]:
@@ -116,10 +114,10 @@ def written(shards: Path, diffusion: Path, config: SyntheticShardsConfig, count:
 
 
 def write_plan(shards: Path, plan: Path, count: int) -> None:
-    """Write a plan of `count` rows after some training images, over and over, a thousand rows in memory at a time."""
+    """Write a plan of `count` rows after the training images, over and over, a thousand rows in memory at a time."""
     table = read_manifest(shards)
     named = [name for name in ROW_SCHEMA.names if name != "index"]
-    models = table[table["split"] == "train"].iloc[:MODELS][named].to_dict("records")
+    models = table[table["split"] == "train"][named].to_dict("records")
     with pq.ParquetWriter(plan / "plan.parquet", ROW_SCHEMA, compression="zstd") as writer:
         for start in range(0, count, 1000):
             rows = [{**models[i % len(models)], "index": i} for i in range(start, min(start + 1000, count))]

@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from scipy.stats import t  # noqa: E402
 
+from benchmarks.embedded import training_images  # noqa: E402
 from benchmarks.generator_training import (  # noqa: E402
     HOME,
     Bar,
@@ -35,7 +36,6 @@ from benchmarks.generator_training import (  # noqa: E402
 )
 from benchmarks.results import HOLDS, RESULTS, table, write_result  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
-from ops.data.manifest import read_manifest  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402
 from ops.generate.baselines.writing import write_baselines  # noqa: E402
@@ -81,11 +81,6 @@ def main() -> None:
         pictures(reports[SEEDS[0]])
         everything = pd.concat([rows, spaces[spaces["model"] == PIXEL]])
         write_result("generator", COMMAND, "default", everything.to_dict("records"), verdicts, page)
-
-
-def training_images(shards: Path) -> int:
-    """Return how many training images there are, and so how many prompts."""
-    return int((read_manifest(shards)["split"] == "train").sum())
 
 
 def judged(params: Params, home: Path, images: int) -> Path:

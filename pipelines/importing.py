@@ -102,8 +102,8 @@ def import_camelyon17(source: Path, out: Path, **settings: Any) -> None:
     """CAMELYON17-WILDS: tumour or not, by hospital.
 
     SOURCE is WILDS' folder camelyon17_v1.0 with metadata.csv and patches/. Patients are dealt out to training, validation
-    and test within each hospital of --train; those of --shift are the split `shift`. Unlabelled
-    patches are taken where WILDS' folder camelyon17_unlabeled_v1.0 lies inside SOURCE: the generator learns from them.
+    and test within each hospital of --train; those of --shift are the split `shift`. Unlabelled patches
+    are taken where WILDS' folder camelyon17_unlabeled_v1.0 lies inside SOURCE: the generator learns from them.
     """
     from ops.data.layouts.camelyon17 import read_camelyon17
 

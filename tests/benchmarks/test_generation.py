@@ -279,5 +279,5 @@ def test_a_plan_has_its_rows(tmp_path):
     assert plan.schema.equals(ROW_SCHEMA)
     rows = plan.to_pylist(maps_as_pydicts="strict")
     assert [row["index"] for row in rows] == list(range(2300))
-    assert [row["caption"] for row in rows[:17]] == [*(f"bar {i}" for i in range(16)), "bar 0"]
+    assert [row["caption"] for row in rows[:21]] == [*(f"bar {i}" for i in range(20)), "bar 0"]
     assert rows[0]["attributes"] == {"tone": "1"}
