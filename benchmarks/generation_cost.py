@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks.embedded import profile
-from benchmarks.generation_training import open_study
+from benchmarks.generation_training import IMAGES, open_study
 from benchmarks.turns import alone
 from ops.data.manifest import read_manifest
 from ops.files import read_json, write_json
@@ -114,10 +114,10 @@ def written(shards: Path, diffusion: Path, config: SyntheticShardsConfig, count:
 
 
 def write_plan(shards: Path, plan: Path, count: int) -> None:
-    """Write a plan of `count` rows after the training images, over and over, a thousand rows in memory at a time."""
+    """Write a plan of `count` rows after training images that the networks know, over and over; a thousand are in memory."""
     table = read_manifest(shards)
     named = [name for name in ROW_SCHEMA.names if name != "index"]
-    models = table[table["split"] == "train"][named].to_dict("records")
+    models = table[table["split"] == "train"].iloc[:IMAGES][named].to_dict("records")
     with pq.ParquetWriter(plan / "plan.parquet", ROW_SCHEMA, compression="zstd") as writer:
         for start in range(0, count, 1000):
             rows = [{**models[i % len(models)], "index": i} for i in range(start, min(start + 1000, count))]
