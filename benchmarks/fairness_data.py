@@ -100,15 +100,20 @@ KINDS = {
 
 def synthetic(shards: Path, kind: str, multiple: float) -> Path:
     """Return the filtered synthetic shards of one kind, `multiple` images for each training image."""
-    params, cache, making = profile(), STATE / "cache", KINDS[kind]
-    model = generator(shards)
-    config = params.filtered_synthetic.model_copy(update={"keep_share": KEPT, **making.filtering})
     return once(
         HOME / f"{kind}-{multiple:g}" / "filtered",
-        lambda out, scratch: filter_synthetic(
-            config, shards, drawn(shards, making.drawn_as or kind, multiple), {"classifier/scorer": scorer(shards, params)},
-            out, scratch, cache, pick_device(), Bar(f"filter {kind}"), model,
-        ),
+        lambda out, scratch: filtered(shards, kind, multiple, out, scratch),
+    )
+
+
+def filtered(shards: Path, kind: str, multiple: float, out: Path, scratch: Path) -> None:
+    """Write to `out` the images of one kind that the filter keeps."""
+    params, making = profile(), KINDS[kind]
+    config = params.filtered_synthetic.model_copy(update={"keep_share": KEPT, **making.filtering})
+    scorers = {"classifier/scorer": scorer(shards, params)}
+    filter_synthetic(
+        config, shards, drawn(shards, making.drawn_as or kind, multiple), scorers, out, scratch, STATE / "cache",
+        pick_device(), Bar(f"filter {kind}"), generator(shards),
     )  # fmt: skip
 
 

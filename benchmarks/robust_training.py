@@ -4,7 +4,7 @@
 
 Parts: `augmentation` (MNIST-5k with label noise, where a small network overfits as a large one does on CIFAR-10),
 `generated` (MNIST-5k, few images: Gaussian samples and the alpha curve), `emoji` (the embedded dataset: augmentation,
-Gaussian and diffusion samples; needs `make demo` first) and `cifar10` (photographs: a stated subset, from a zip of JPEG
+Gaussian and diffusion samples) and `cifar10` (photographs: a stated subset, from a zip of JPEG
 class folders). Trainings run side by side, one thread each; finished ones are kept in `.amalgam/studies/robust_training`
 and not repeated. Writes `docs/results/robust_training.json`, `.md` and a picture from all that is finished.
 """
@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from benchmarks.robust_training_page import write_page
-from ops.errors import AmalgamError
 from ops.files import read_json, write_json
 from ops.train.recipe import Recipe
-from pipelines.project import STATE, STORE
+from pipelines.project import STATE
 
 HOME = STATE / "studies" / "robust_training"
 PARTS = ("augmentation", "generated", "emoji", "cifar10")
@@ -43,7 +43,7 @@ class Run:
     name: str
     recipe: Recipe
     data: str
-    """Folder of real shards, relative to HOME, or in the store."""
+    """Folder of real shards, relative to HOME."""
     synthetic: str | None
     seed: int
 
@@ -83,7 +83,7 @@ def main() -> None:
 
 def prepare(parts: Sequence[str], cifar10: Path | None) -> None:
     """Make the data that the parts need, once."""
-    from benchmarks import study_data
+    from benchmarks import fairness_data, study_data
 
     if {"augmentation", "generated"} & set(parts):
         _once(
@@ -92,13 +92,24 @@ def prepare(parts: Sequence[str], cifar10: Path | None) -> None:
         _once("mnist", lambda out: study_data.mnist_5k(out, train=500, validation=500, test=1000))
         _once("mnist-gaussian", lambda out: study_data.gaussian_shards(HOME / "mnist", out, multiple=4))
     if "emoji" in parts:
-        for name in ("real_shards", "filtered_synthetic"):
-            if not (STORE / name).exists():
-                raise AmalgamError(f"the part emoji needs store/{name}", "make demo")
-        _once("emoji-gaussian", lambda out: study_data.gaussian_shards(STORE / "real_shards", out, multiple=1))
+        real = fairness_data.real()
+        _once("emoji", lambda out: shutil.copytree(real, out, dirs_exist_ok=True))
+        _once("emoji-gaussian", lambda out: study_data.gaussian_shards(real, out, multiple=1))
+        for multiple in (1, 3):
+            _once(f"emoji-diffusion-{multiple}", partial(_diffusion_samples, real, multiple))
     if "cifar10" in parts and cifar10 is not None:
         zip_path = cifar10
         _once("cifar10", lambda out: study_data.cifar10(zip_path, out, train=2000, validation=500, test=1000))
+
+
+def _diffusion_samples(real: Path, multiple: int, out: Path) -> None:
+    """Write to `out` filtered samples of the shipped generator, `multiple` for each training image."""
+    from benchmarks import fairness_data
+
+    scratch = out.with_suffix(".scratch")
+    scratch.mkdir(exist_ok=True)
+    fairness_data.filtered(real, fairness_data.LABEL_ATTRIBUTE, multiple, out, scratch)
+    shutil.rmtree(scratch)
 
 
 def _once(name: str, make: Any) -> None:
@@ -192,9 +203,11 @@ RECIPES: dict[str, dict[str, tuple[str, str | None, Tree]]] = {
         **{f"gaussian alpha {a:g}": ("mnist", "mnist-gaussian", _share(a)) for a in (0.7, 0.3, 0.0)},
     },
     "emoji": {
-        **{name: ("real_shards", None, {"augmentation": tree}) for name, tree in _AUGMENTATIONS.items()},
-        "gaussian alpha 0.7": ("real_shards", "emoji-gaussian", _share(0.7)),
-        "diffusion alpha 0.7": ("real_shards", "filtered_synthetic", _share(0.7)),
+        **{name: ("emoji", None, {"augmentation": tree}) for name, tree in _AUGMENTATIONS.items()},
+        "gaussian alpha 0.7": ("emoji", "emoji-gaussian", _share(0.7)),
+        "diffusion alpha 0.7": ("emoji", "emoji-diffusion-1", _share(0.7)),
+        "diffusion x3 alpha 0.7": ("emoji", "emoji-diffusion-3", _share(0.7)),
+        "diffusion x3 alpha 0.3": ("emoji", "emoji-diffusion-3", _share(0.3)),
     },
     "cifar10": {
         "pad and crop": ("cifar10", None, {}),
@@ -223,7 +236,7 @@ def train(run: Run) -> None:
     scratch, out = run.folder / "scratch", run.folder / "out"
     for folder in (scratch, out):
         folder.mkdir(parents=True, exist_ok=True)
-    real, synthetic = folder_of(run.data), folder_of(run.synthetic) if run.synthetic else None
+    real, synthetic = HOME / run.data, HOME / run.synthetic if run.synthetic else None
     with FileLock(run.folder / "lock"):  # children of a study that was killed go on for a while
         if run.outcome is not None:
             return
@@ -244,11 +257,6 @@ def train(run: Run) -> None:
         shutil.rmtree(scratch)
         shutil.rmtree(out)
         write_json(run.folder / "history.json", history)
-
-
-def folder_of(name: str) -> Path:
-    """Return a folder of shards of the study or of the store."""
-    return HOME / name if (HOME / name).exists() else STORE / name
 
 
 if __name__ == "__main__":
