@@ -3,13 +3,15 @@
     python -m benchmarks.synthesis [--quick] [--json]
 
 Shards of the default profile's network (untrained, which costs the same) are made on local Ray workers with one core each:
-with one, with two, with one again, and so on. The rate is that of a worker at work: from the end of every worker's first
-shard, which includes starting Ray and reading weights, to the end of the last. Then one of two workers is killed in the
-third shard. Writes `docs/results/synthesis.json` and `.md`; about ten minutes on two cores.
+with one, with two, then by two processes without Ray that know nothing of each other (what the machine can give: they share
+its memory, its caches and its power), with one again, and so on. The rate is that of a worker at work: from the end of every
+worker's first shard, which includes starting Ray and reading weights, to the end of the last. Then one of two workers is
+killed in the third shard. Writes `docs/results/synthesis.json` and `.md`; about ten minutes on two cores.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -44,7 +46,7 @@ from pipelines.project import STATE  # noqa: E402
 
 COMMAND = "python -m benchmarks.synthesis"
 HOME = STATE / "studies" / "synthesis"
-ROUNDS, SHARDS, SIZE = 5, 12, 50
+ROUNDS, SHARDS, SIZE = 7, 24, 25
 Ended = tuple[float, str]
 """Seconds since 1970, and the worker."""
 KILLED = 2
@@ -84,14 +86,23 @@ def main() -> None:
     with TemporaryDirectory() as home:
         write_plan(real, Path(home), shards * size)
         bar = tqdm(range(rounds), unit="round")
-        runs = [[rate_of(made(Path(home), workers, size)[0], size) for workers in (1, 2)] for _ in bar]
+        runs = [
+            [
+                *(rate_of(made(Path(home), workers, size)[0], size) for workers in (1, 2)),
+                rate_of(apart(Path(home), size), size),
+            ]
+            for _ in bar
+        ]
         begun = made(Path(home), 2, size, deadly=KILLED)[1]
         same = same_bytes(Path(home), size)
     rates = np.array(runs)
     found = {
         "one": rates[:, 0].tolist(),
         "two": rates[:, 1].tolist(),
+        "apart": rates[:, 2].tolist(),
         "speedup": spread(rates[:, 1] / rates[:, 0]),
+        "speedup apart": spread(rates[:, 2] / rates[:, 0]),
+        "share of apart": spread(rates[:, 1] / rates[:, 2]),
         "images": shards * size,
         "shard": size,
         "rounds": rounds,
@@ -117,9 +128,38 @@ def made(home: Path, workers: int, size: int, deadly: int = -1) -> tuple[list[En
         job = ShardJob(opening(), rows, scratch, size, None)
         pieces = range(len(rows) // size)
         sum(launcher.run(Noting(job, notes, deadly), pieces, Silent()))
-        ended = sorted((float(when), who) for who, when in (path.read_text().split() for path in notes.glob("*.ended")))
         begun = [len((notes / f"{piece}.begun").read_text().split()) for piece in pieces]
-    return ended, begun
+        return ends(notes), begun
+
+
+def apart(home: Path, size: int) -> list[Ended]:
+    """Make the plan's shards by two processes without Ray, every second shard each; return when and by whom each was ended."""
+    with TemporaryDirectory(dir=home) as place:
+        scratch, notes = Path(place) / "scratch", Path(place) / "notes"
+        scratch.mkdir()
+        notes.mkdir()
+        context = multiprocessing.get_context("spawn")
+        both = [context.Process(target=every_second, args=(home, scratch, notes, size, first)) for first in (0, 1)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+            if process.exitcode:
+                raise RuntimeError(f"a process without Ray ended with {process.exitcode}")
+        return ends(notes)
+
+
+def every_second(home: Path, scratch: Path, notes: Path, size: int, first: int) -> None:
+    """Make every second shard of the plan in this process, from the shard `first` on."""
+    configure_torch()
+    rows = PlanRows(home / "plan.parquet")
+    job = Noting(ShardJob(opening(), rows, scratch, size, None), notes)
+    sum(Here(torch.device("cpu")).run(job, range(first, len(rows) // size, 2), Silent()))
+
+
+def ends(notes: Path) -> list[Ended]:
+    """Return when each shard was ended and by whom, in that order."""
+    return sorted((float(when), who) for who, when in (path.read_text().split() for path in notes.glob("*.ended")))
 
 
 def rate_of(ended: Sequence[Ended], size: int) -> float:
@@ -163,6 +203,7 @@ def write(found: dict[str, Any]) -> None:
     lines = [
         ["one worker", f"{np.median(found['one']):.1f}", "1"],
         ["two workers", f"{np.median(found['two']):.1f}", interval(*found["speedup"])],
+        ["two processes without Ray", f"{np.median(found['apart']):.1f}", interval(*found["speedup apart"])],
     ]
     page = f"""# Shards of synthetic images on several workers
 
@@ -171,7 +212,9 @@ def write(found: dict[str, Any]) -> None:
 
 {table(["", "images/s (median)", "times one worker, 95 % interval over rounds"], lines)}
 
-Two workers of one machine share its memory and its caches; on two machines nothing is shared but the file system.
+Two workers reach {interval(*found["share of apart"])} times the rate of two processes that have nothing to do with each other
+and write no word to each other: what is missing to 2 in that line is the machine's (one memory, shared caches, the host's
+other guests), what is missing to 1 here is Ray's. On two machines nothing is shared but the file system.
 
 **A killed worker.** One of two workers was killed (SIGKILL) in shard {KILLED} of {len(found["begun"])}. Shards that were begun
 more than once: {", ".join(f"{piece} ({count} times)" for piece, count in again) or "none"}; all others once.
