@@ -23,6 +23,9 @@ class UpsamplerConfig(Config):
     )
     steps: int = Field(1000, ge=1, description="Optimizer steps.")
     batch: int = Field(16, ge=1, description="Images in a batch.")
+    unlabelled: bool = Field(
+        True, description="Learn from the split unlabelled too, where there is one, told what is known of its images."
+    )
     lr: float = Field(1e-3, gt=0, description="Peak learning rate (AdamW, warm-up and cosine).")
     drop: float = Field(
         0.1, ge=0, lt=1, description="Probability with which each conditioning is dropped, independently."

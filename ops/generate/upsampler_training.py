@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from ops.data.loading import ImageSet, open_images
+from ops.data.loading import ImageSet, open_images, open_with_unlabelled
 from ops.data.marked import refuse_marked
 from ops.data.pictures import labelled_rows
 from ops.files import read_json, write_json
@@ -35,6 +35,7 @@ def train_upsampler(
 ) -> Summary:
     """Train on the training split of `shards` and write `unet`, `conditioner`, `level` (diffusers folders) and a record.
 
+    The split `unlabelled` is learnt from too, where there is one and `config.unlabelled` is true, as in `train_diffusion`.
     Small images are the real ones, shrunk by area and corrupted: s ~ U(0, max_level), z_s = (1 - s) z + s e, the forward
     process of the flow itself. Large ones follow rectified flow with logit-normal times, as in `train_diffusion`; errors of
     the velocity are weighted by `UpsamplingModel.weight`.
@@ -46,7 +47,7 @@ def train_upsampler(
     """
     dataset = read_json(shards / "dataset.json")
     refuse_marked(dataset)
-    images = open_images(shards, "train", cache)
+    images = (open_with_unlabelled if config.unlabelled else open_images)(shards, "train", cache)
     size = images.images.shape[1]
     vocabularies = vocabularies_of(images.table, dataset)
     text = encode_captions(images.table["caption"].tolist(), config.max_tokens, cache, device, monitor, config.encoder)
@@ -65,7 +66,9 @@ def train_upsampler(
     figures |= measure_upsampler(config, trained, open_images(shards, "validation", cache), out, cache, device, monitor)
     write_json(out / "metrics.json", figures)
     parameters = sum(p.numel() for p in model.parameters())
-    return Summary({**figures, "parameters": parameters, "steps": config.steps, "training images": len(images)})
+    unlabelled = int((images.labels < 0).sum())
+    counts = {"training images": len(images) - unlabelled, **({"unlabelled images": unlabelled} if unlabelled else {})}
+    return Summary({**figures, "parameters": parameters, "steps": config.steps, **counts})
 
 
 def _train(

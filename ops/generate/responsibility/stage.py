@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ops.data.config import CuratedManifestConfig
-from ops.data.loading import ImageSet, open_images
+from ops.data.loading import ImageSet, open_images, open_with_unlabelled
 from ops.files import read_json
 from ops.generate.quality.alignment import train_judges
 from ops.generate.quality.config import QualityConfig
@@ -48,10 +48,12 @@ def write_responsibility_report(
     `neutral` has the diffusion model's answers to neutral prompts; what they show is perceived by judges that learnt from
     real training images (`ops.generate.quality.alignment`), whose errors are known from held-out ones. `unsafe` is the
     folder of a safety classifier, or None. `diffusion` is the folder of the diffusion model: where its space is that of an
-    autoencoder, copies are also sought among reconstructions of training images.
+    autoencoder, copies are also sought among reconstructions of training images. Where there is a split `unlabelled`,
+    generators learn from it too, and may copy it as well: here it is a part of the training images.
     """
     dataset = read_json(shards / "dataset.json")
-    splits = _splits(shards, cache)
+    labelled = _splits(shards, cache)
+    splits = labelled | {TRAIN: open_with_unlabelled(shards, TRAIN, cache)}
     made = {name: open_images(folder, "train", cache) for name, folder in sources.items()}
     codec = codec_of(diffusion, int(dataset["image_size"]), device, monitor)
     again = (
@@ -64,7 +66,7 @@ def write_responsibility_report(
         for name in config.spaces
     }
     held_out = {name: images for name, images in splits.items() if name != TRAIN}
-    seen = perceive(config, splits, open_images(neutral, "train", cache), spaces, cache, monitor)
+    seen = perceive(config, labelled, open_images(neutral, "train", cache), spaces, cache, monitor)
     judge = load_judge(config.safety, unsafe, device) if unsafe else None
     found = measure_responsibility(
         config,

@@ -1,5 +1,7 @@
 """Generators learn from images without a label if they may; without such images nothing changes, to the byte."""
 
+import shutil
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +21,13 @@ from ops.generate.diffusion import build_model, material_of, train_diffusion
 from ops.generate.low_resolution import write_small_shards
 from ops.generate.model_config import DiffusionConfig, UNetConfig
 from ops.generate.pipeline import load_generator
+from ops.generate.responsibility.config import MemorisationConfig, RepresentationConfig, ResponsibilityStageConfig
+from ops.generate.responsibility.stage import write_responsibility_report
 from ops.generate.synthesis import generate_shards
 from ops.generate.synthesis_config import SyntheticShardsConfig
 from ops.generate.text import encode_captions
+from ops.generate.upsampler_config import UpsamplerConfig
+from ops.generate.upsampler_training import train_upsampler
 from ops.launching import Here
 from ops.progress import Silent
 from ops.sample.config import SamplingPlanConfig
@@ -177,3 +183,39 @@ def test_a_cascade_shrinks_them_too(pair, tmp_path):
     known = ["id", "label", "domain", "attributes", "split", "caption"]
     pd.testing.assert_frame_equal(before[known], after[known])
     assert open_with_unlabelled(out, "train", tmp_path).images.shape == (72, 16, 16, 3)
+
+
+def test_the_upsampler_learns_from_them_if_it_may(pair, tmp_path):
+    made = {}
+    for number, (which, unlabelled) in enumerate(((0, True), (0, False), (1, True))):
+        config = UpsamplerConfig(channels=[8, 16], context=16, steps=3, batch=8, unlabelled=unlabelled)
+        home = tmp_path / str(number)
+        for name in ("out", "scratch"):
+            (home / name).mkdir(parents=True)
+        summary = train_upsampler(
+            config, pair[which], home / "out", home / "scratch", tmp_path / "cache", CPU, Silent()
+        )
+        weights = (home / "out" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+        made[which, unlabelled] = weights, summary.figures
+    used, unused, none = made.values()
+    assert unused == none
+    assert used[0] != none[0]
+    assert (used[1]["training images"], used[1]["unlabelled images"]) == (48, 24)
+    assert "unlabelled images" not in none[1]
+
+
+def test_copies_of_them_are_copies(pair, tmp_path):
+    """A generator that repeats images of the split `unlabelled`, which no filter by labels would compare with."""
+    made = tmp_path / "made"
+    shutil.copytree(pair[0], made)
+    table = read_manifest(made).query("split == 'unlabelled'").assign(split="train", label="bar", source="synthetic")
+    rows = pa.Table.from_pandas(table, schema=MANIFEST_SCHEMA, preserve_index=False)
+    finish_shard_folder(made, rows, read_json(made / "dataset.json"))
+    config = ResponsibilityStageConfig(
+        memorisation=MemorisationConfig(cells=1), representation=RepresentationConfig(axes=["tone"])
+    )
+    places = made, {}, None, tmp_path, tmp_path / "cache", CPU
+    write_responsibility_report(config, pair[0], {"diffusion": made}, *places, Silent())
+    copies = pq.read_table(tmp_path / "copies.parquet").to_pandas().query("confirmed")
+    assert set(copies["training_id"]) == set(table["id"])
+    assert not read_json(tmp_path / "verdicts.json")["diffusion"]["passed"]
