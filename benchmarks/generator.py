@@ -4,8 +4,9 @@
     python -m benchmarks.generator --ship data/generators/emoji-people    # seed 0's weights, to start from
 
 For each of three seeds: autoencoder, diffusion model (the default profile's networks), its answers to evaluation prompts,
-those of the baselines, and both reports. Writes `docs/results/generator.json`, `.md` and pictures. About two hours on two
-cores; what is finished is kept in `.amalgam/studies/generator` and not repeated, and trainings go on after a kill.
+those of the baselines, and both reports; for one seed also diffusion in pixels, at equal compute. Writes
+`docs/results/generator.json`, `.md` and pictures. Some five hours on one core; what is finished is kept in
+`.amalgam/studies/generator` and not repeated, and trainings go on after a kill.
 """
 
 import argparse
@@ -40,6 +41,7 @@ from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402
 from ops.generate.baselines.writing import write_baselines  # noqa: E402
 from ops.generate.prompts import write_prompts  # noqa: E402
+from ops.generate.quality.pictures import draw_samples  # noqa: E402
 from ops.generate.quality.stage import write_generator_report  # noqa: E402
 from ops.generate.responsibility.stage import write_responsibility_report  # noqa: E402
 from ops.generate.samples import sample_prompts  # noqa: E402
@@ -78,7 +80,7 @@ def main() -> None:
     page = page_of(rows, verdicts, gates, spaces, read_json(home / "operations" / "steps.json"))
     print(page)
     if not chosen.quick:
-        pictures(reports[SEEDS[0]])
+        pictures(study_params(seeds[0]), home)
         everything = pd.concat([rows, spaces[spaces["model"] == PIXEL]])
         write_result("generator", COMMAND, "default", everything.to_dict("records"), verdicts, page)
 
@@ -245,9 +247,11 @@ as those of the autoencoder and of the latent diffusion model together (GFLOP of
 
 {table(["seed", "source", "gate", "reasons"], gate)}
 
-![Samples of the diffusion model by class and tone](generator-samples.png)
+![Samples of the diffusion model by class, tone and style](generator-samples.png)
 
-![Real images by class and tone](generator-real.png)
+![Samples of diffusion in pixels](generator-pixels.png)
+
+![Real images by class, tone and style](generator-real.png)
 """
 
 
@@ -267,11 +271,18 @@ def _shown(row: "pd.Series[float]") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def pictures(folder: Path) -> None:
-    """Put the grids of samples beside the page."""
-    for name in ("diffusion", "real"):
-        target = RESULTS / f"generator-{'samples' if name == 'diffusion' else 'real'}.png"
-        shutil.copyfile(folder / "quality" / "pictures" / f"samples-{name}.png", target)
+def pictures(params: Params, home: Path) -> None:
+    """Put samples of both diffusion models and real images, by class, tone and style, beside the page."""
+    shards, cache, seed = shards_of(params, home), STATE / "cache", params.diffusion.seed
+    dataset = read_json(shards / "dataset.json")
+    attribute = str(dataset["groups"])
+    for name, target, folder in (
+        ("diffusion", "samples", home / f"samples-{seed}" / "diffusion"),
+        ("diffusion in pixels", "pixels", home / f"samples-pixel-{seed}" / "diffusion"),
+        ("real", "real", shards),
+    ):
+        images, names = open_images(folder, "train", cache), dataset.get("attribute_names", {}).get(attribute, {})
+        draw_samples(name, images, attribute, names, RESULTS / f"generator-{target}.png", seed)
 
 
 def ship_weights(folder: Path) -> None:

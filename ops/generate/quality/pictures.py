@@ -57,15 +57,23 @@ def draw_quality(
     _groups(mine, f"coverage ({spaces[0]})", models, attribute, names, split, out / "groups.png")
     for name, images in {REAL: train, **sources}.items():
         path = out / f"samples-{name.replace('/', '-')}.png"
-        labelled_rows(samples(images, attribute, names, 12, seed), path, f"{name}: images by class and {attribute}")
+        draw_samples(name, images, attribute, names, path, seed)
+
+
+def draw_samples(
+    name: str, images: ImageSet, attribute: str, names: Mapping[str, str], path: Path, seed: int = 0
+) -> None:
+    """Save samples of the source `name` by class, by `attribute` and, where there are several, by domain."""
+    labelled_rows(samples(images, attribute, names, 12, seed), path, f"{name}: images by class, {attribute} and domain")
 
 
 def samples(images: ImageSet, attribute: str, names: Mapping[str, str], count: int, seed: int) -> dict[str, np.ndarray]:
-    """Return at most `count` random images (n, H, W, 3) uint8 of each class, then of each value of an attribute, by name."""
+    """Return at most `count` random images (n, H, W, 3) uint8 of each class, value of an attribute and domain, by name."""
     found = {}
-    for column, title in (("label", "class"), (f"attribute:{attribute}", attribute)):
+    for column, title in (("label", "class"), (f"attribute:{attribute}", attribute), ("domain", "domain")):
         values = images.table[column]
-        for value in sorted(values.dropna().unique()):
+        known = sorted(values.dropna().unique())
+        for value in known if title != "domain" or len(known) > 1 else ():
             places = np.flatnonzero(values == value)
             rng = np.random.default_rng(derive_seed(seed, "samples", column, str(value)))
             chosen = np.sort(rng.permutation(places)[:count])

@@ -107,8 +107,12 @@ def test_pictures_are_drawn_and_the_same_again(report, train, good, tmp_path):
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     rows_of = samples(good, "tone", {"0": "blue"}, 5, 0)
-    assert list(rows_of) == ["bar", "disc", "tone blue", "tone 1"]
+    assert list(rows_of) == ["bar", "disc", "tone blue", "tone 1", "domain paper", "domain slate"]
     assert rows_of["bar"].shape == (5, 32, 32, 3)
+    slate = np.asarray(good.images[np.flatnonzero(good.table["domain"] == "slate")])
+    assert all((slate == image).all(axis=(1, 2, 3)).any() for image in rows_of["domain slate"])
+    alone = replace(good, table=good.table.assign(domain="paper"))
+    assert list(samples(alone, "tone", {}, 4, 0)) == ["bar", "disc", "tone 0", "tone 1"]
 
 
 def test_the_same_again_is_the_same(quick, train, held_out, good, tmp_path):
