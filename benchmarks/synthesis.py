@@ -46,7 +46,7 @@ from pipelines.project import STATE  # noqa: E402
 
 COMMAND = "python -m benchmarks.synthesis"
 HOME = STATE / "studies" / "synthesis"
-ROUNDS, SHARDS, SIZE = 7, 24, 25
+ROUNDS, SHARDS, SIZE = 5, 24, 25
 Ended = tuple[float, str]
 """Seconds since 1970, and the worker."""
 KILLED = 2

@@ -212,7 +212,7 @@ def test_copies_of_them_are_copies(pair, tmp_path):
     rows = pa.Table.from_pandas(table, schema=MANIFEST_SCHEMA, preserve_index=False)
     finish_shard_folder(made, rows, read_json(made / "dataset.json"))
     config = ResponsibilityStageConfig(
-        memorisation=MemorisationConfig(cells=1), representation=RepresentationConfig(axes=["tone"])
+        spaces=["pca"], memorisation=MemorisationConfig(cells=1), representation=RepresentationConfig(axes=["tone"])
     )
     places = made, {}, None, tmp_path, tmp_path / "cache", CPU
     write_responsibility_report(config, pair[0], {"diffusion": made}, *places, Silent())
