@@ -29,6 +29,7 @@ from benchmarks.robust_training_page import write_page
 from ops.files import read_json, write_json
 from ops.train.recipe import Recipe
 from pipelines.project import STATE
+from pipelines.resources import git_commit
 
 HOME = STATE / "studies" / "robust_training"
 PARTS = ("augmentation", "generated", "emoji", "cifar10")
@@ -256,7 +257,7 @@ def train(run: Run) -> None:
         history = read_json(out / "history.json")
         shutil.rmtree(scratch)
         shutil.rmtree(out)
-        write_json(run.folder / "history.json", history)
+        write_json(run.folder / "history.json", {**history, "revision": git_commit()})
 
 
 if __name__ == "__main__":

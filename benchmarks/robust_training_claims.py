@@ -25,10 +25,12 @@ class Found:
     def __init__(self, runs: "Sequence[Run]") -> None:
         self.points: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
         self.recipes = {(run.part, run.name): run.recipe for run in runs}
+        self.revisions: dict[str, set[str]] = {}
         for run in runs:
             outcome = run.outcome
             assert outcome is not None, "only finished trainings have a page"
             self.points.setdefault((run.part, run.name), {})[run.seed] = outcome["evaluations"]
+            self.revisions.setdefault(run.part, set()).add(outcome["revision"][:12])
 
     def curve(self, part: str, name: str, seed: int, weights: str, split: str = "test") -> list[dict[str, Any]]:
         """Return the evaluations of one training in the order of epochs."""

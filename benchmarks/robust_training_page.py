@@ -74,7 +74,8 @@ def _setting(found: Found, part: str, name: str) -> str:
     return (
         f"{recipe.loss}, {recipe.threat}, {attack.steps} steps of {attack.step_size:.2g} eps; {schedule.epochs:g} epochs, "
         f"batch {schedule.batch}, learning rate {schedule.lr:g} ({schedule.shape}); weight average {recipe.averaging.decay}; "
-        f"{recipe.architecture.family}, widths {recipe.architecture.widths}."
+        f"{recipe.architecture.family}, widths {recipe.architecture.widths}. Trained at revision "
+        f"{', '.join(f'`{name}`' for name in sorted(found.revisions[part]))}."
     )
 
 

@@ -212,9 +212,8 @@ def write(found: dict[str, Any]) -> None:
 
 {table(["", "images/s (median)", "times one worker, 95 % interval over rounds"], lines)}
 
-Two workers reach {interval(*found["share of apart"])} times the rate of two processes that have nothing to do with each other
-and write no word to each other: what is missing to 2 in that line is the machine's (one memory, shared caches, the host's
-other guests), what is missing to 1 here is Ray's. On two machines nothing is shared but the file system.
+Two workers reach {interval(*found["share of apart"])} times the rate of two processes without Ray, which is what this machine
+can give: they share its memory and its caches. On two machines nothing is shared but the file system.
 
 **A killed worker.** One of two workers was killed (SIGKILL) in shard {KILLED} of {len(found["begun"])}. Shards that were begun
 more than once: {", ".join(f"{piece} ({count} times)" for piece, count in again) or "none"}; all others once.
