@@ -80,9 +80,9 @@ def main() -> None:
     page = page_of(rows, verdicts, gates, spaces, read_json(home / "operations" / "steps.json"))
     print(page)
     if not chosen.quick:
-        pictures(study_params(seeds[0]), home)
         everything = pd.concat([rows, spaces[spaces["model"] == PIXEL]])
         write_result("generator", COMMAND, "default", everything.to_dict("records"), verdicts, page)
+        pictures(study_params(seeds[0]), home)
 
 
 def judged(params: Params, home: Path, images: int) -> Path:

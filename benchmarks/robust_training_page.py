@@ -64,8 +64,8 @@ def write_page(runs: "Sequence[Run]") -> None:
             lines += ["", f"## {title}", "", _setting(found, part, names[0]), "", _table(found, part, names)]
         if names and part == "emoji":
             lines += ["", _SAMPLES]
-    _picture(found)
     write_result("robust_training", COMMAND, "study", measurement_rows(found), verdicts(found), "\n".join(lines))
+    _picture(found)  # last: a changed file would make the revision a dirty one
 
 
 def _setting(found: Found, part: str, name: str) -> str:
