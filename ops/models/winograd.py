@@ -14,11 +14,11 @@ from torch.autograd.function import once_differentiable
 
 from ops.models.kernels.compiling import match_threads, pixels_of
 
-LEAST_CHANNELS = 96
+LEAST_CHANNELS = 32
 """With fewer, the transforms cost more than the products save."""
 LEAST_TILES = 128
 """In a batch; with fewer, transforming the kernels costs more than the products save."""
-TILES = 512
+TILES = 256
 """Of one round of transform, product and transform back: few enough for the cache, enough to read the kernels rarely."""
 SIDE, STEP = 6, 4
 """Pixels of a tile's side, of the input and of the output."""
@@ -70,10 +70,13 @@ def _convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     (count, channels, height, width), out, tiles = x.shape, kernel.shape[2], _tiles(x)
     y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
     read, made = pixels_of(x), pixels_of(y)
+    spread = products = torch.empty(0, 0)
     for first, images in _rounds(count, tiles):
-        spread = torch.empty(SIDE**2, images * tiles, channels)
+        if spread.shape[1] != images * tiles:  # the first and the last round: others find their memory in the cache
+            spread, products = (torch.empty(SIDE**2, images * tiles, size) for size in (channels, out))
         transforms.spread(read, first, images, spread.numpy())
-        transforms.gather(torch.bmm(spread, kernel).numpy(), first, images, made)
+        torch.bmm(spread, kernel, out=products)
+        transforms.gather(products.numpy(), first, images, made)
     return y
 
 
@@ -83,8 +86,10 @@ def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     (count, channels), out, tiles = x.shape[:2], gradient.shape[1], _tiles(x)
     read, slopes = pixels_of(x), pixels_of(gradient)
     products = torch.zeros(SIDE**2, out, channels)
+    spread = outputs = torch.empty(0, 0)
     for first, images in _rounds(count, tiles):
-        spread, outputs = (torch.empty(SIDE**2, images * tiles, size) for size in (channels, out))
+        if spread.shape[1] != images * tiles:
+            spread, outputs = (torch.empty(SIDE**2, images * tiles, size) for size in (channels, out))
         transforms.spread(read, first, images, spread.numpy())
         transforms.spread_outputs(slopes, first, images, outputs.numpy())
         products.baddbmm_(outputs.transpose(1, 2), spread)
