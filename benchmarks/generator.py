@@ -11,7 +11,6 @@ those of the baselines, and both reports; for one seed also diffusion in pixels,
 
 import argparse
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,19 @@ import pandas as pd  # noqa: E402
 from scipy.stats import t  # noqa: E402
 
 from benchmarks.embedded import training_images  # noqa: E402
+from benchmarks.generator_page import page_of  # noqa: E402
 from benchmarks.generator_training import (  # noqa: E402
     HOME,
     Bar,
     once,
     pixel_generator,
+    revision_of,
     scorers,
     shards_of,
     study_params,
     trained_generator,
 )
-from benchmarks.results import HOLDS, RESULTS, table, write_result  # noqa: E402
+from benchmarks.results import RESULTS, write_result  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402
@@ -77,7 +78,9 @@ def main() -> None:
     spaces = read_measurements(spaces_judged(study_params(seeds[0], share), home, images))
     verdicts = verdicts_of(rows)
     gates = {s: read_json(f / "answers" / "verdicts.json") for s, f in reports.items()}
-    page = page_of(rows, verdicts, gates, spaces, read_json(home / "operations" / "steps.json"))
+    trained = [f"diffusion-{seed}" for seed in seeds] + [f"pixel-diffusion-{seeds[0]}"]
+    revisions = {name: revision_of(home / name) for name in [*trained, *(path.name for path in reports.values())]}
+    page = page_of(rows, verdicts, gates, spaces, read_json(home / "operations" / "steps.json"), revisions)
     print(page)
     if not chosen.quick:
         everything = pd.concat([rows, spaces[spaces["model"] == PIXEL]])
@@ -201,74 +204,6 @@ def _verdict(rows: pd.DataFrame, metric: str, baseline: str, *, smaller: bool) -
         "seeds": seeds,
         "holds": True if effect - width > 0 else False if effect + width < 0 else None,
     }
-
-
-def page_of(
-    rows: pd.DataFrame,
-    verdicts: Sequence[Mapping[str, Any]],
-    gates: Mapping[int, Mapping[str, Mapping[str, Any]]],
-    spaces: pd.DataFrame,
-    operations: Mapping[str, int],
-) -> str:
-    """Return the page."""
-    gate = [
-        [seed, name, "passes" if each["passed"] else "repeats training images", "; ".join(each["reasons"]) or "–"]
-        for seed, found in gates.items()
-        for name, each in found.items()
-    ]
-    claims = [
-        [v["claim"], f"{v['effect']:+.3g} [{v['low']:+.3g}, {v['high']:+.3g}]", v["seeds"], HOLDS[v["holds"]]]
-        for v in verdicts
-    ]
-    return f"""# The generator
-
-The networks of the default profile, trained for longer on the embedded data, and simple sources of images, all asked the
-same. `real` is what real training images reach. Means over seeds, with the mean of the seeds' 95 % intervals. Distances are
-in declared feature spaces; none is FID.
-
-## Does it beat the baselines?
-
-{table(["claim", "difference (better is positive), 95 % interval over images and seeds", "seeds", "verdict"], claims)}
-
-## Against held-out concepts (validation)
-
-{metrics_table(rows)}
-
-## Latents or pixels, at equal compute
-
-One seed. The same network on pixels (4x4 patches) has trained for {operations["steps"]:,} steps, which are as many operations
-as those of the autoencoder and of the latent diffusion model together (GFLOP of a step: autoencoder
-{operations["autoencoder"] / 1e9:.2f}, diffusion in latents {operations["latent"] / 1e9:.2f}, in pixels
-{operations["pixel"] / 1e9:.2f}). Intervals are over images; another seed would differ by more.
-
-{metrics_table(spaces)}
-
-## Copies of training images
-
-{table(["seed", "source", "gate", "reasons"], gate)}
-
-![Samples of the diffusion model by class, tone and style](generator-samples.png)
-
-![Samples of diffusion in pixels](generator-pixels.png)
-
-![Real images by class, tone and style](generator-real.png)
-"""
-
-
-def metrics_table(rows: pd.DataFrame) -> str:
-    """Return metrics (lines) by model (columns) against validation images, seeds averaged."""
-    mine = rows[(rows["split"] == "validation") & (rows["group"] == "all") & ~rows["metric"].str.contains(" gap ")]
-    models = list(dict.fromkeys(["real", *mine["model"]]))
-    lines = []
-    for metric in dict.fromkeys(mine["metric"]):
-        part = mine[mine["metric"] == metric].groupby("model")[["value", "low", "high"]].mean()
-        lines.append([metric, *(_shown(part.loc[name]) if name in part.index else "–" for name in models)])
-    return table(["metric", *models], lines)
-
-
-def _shown(row: "pd.Series[float]") -> str:
-    value, low, high = (f"{row[name]:.3g}" for name in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def pictures(params: Params, home: Path) -> None:
