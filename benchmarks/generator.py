@@ -5,7 +5,7 @@
 
 For each of three seeds: autoencoder, diffusion model (the default profile's networks), its answers to evaluation prompts,
 those of the baselines, and both reports; for one seed also diffusion in pixels, at equal compute. Writes
-`docs/results/generator.json`, `.md` and pictures. Some five hours on one core; what is finished is kept in
+`docs/results/generator.json`, `.md` and pictures. This takes hours; what is finished is kept in
 `.amalgam/studies/generator` and not repeated, and trainings go on after a kill.
 """
 
