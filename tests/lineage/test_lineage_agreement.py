@@ -129,7 +129,8 @@ def test_dvc_reruns_the_same_and_dagster_agrees(workspace):
     assert ran(workspace.dvc("repro")) == AFTER_FAIRNESS
     assert {s["dagster"] for s in workspace.status().values()} == {"fresh"}
     assert "everything is up to date" in workspace.amalgam("run")
-    assert {name for name, md5 in workspace.locked().items() if md5 != before[name]} == AFTER_FAIRNESS
+    changed = {name for name, md5 in workspace.locked().items() if md5 != before[name]}
+    assert changed == AFTER_FAIRNESS - {"claims"}, "which are judged on predictions, not on intervals of groups"
     (workspace.path / "params.yaml").write_text(original)
     workspace.amalgam("run")
     assert "up to date" in workspace.dvc("status")
