@@ -15,7 +15,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -85,41 +85,27 @@ def main() -> None:
 def prepare(parts: Sequence[str], cifar10: Path | None) -> None:
     """Make the data that the parts need, once."""
     from benchmarks import fairness_data, study_data
+    from benchmarks.generator_training import once
+
+    def made(name: str, make: Callable[[Path], object]) -> None:
+        once(HOME / name, lambda out, _: make(out))
 
     if {"augmentation", "generated"} & set(parts):
-        _once(
-            "mnist-noisy", lambda out: study_data.mnist_5k(out, train=500, validation=500, test=1000, label_noise=0.2)
-        )
-        _once("mnist", lambda out: study_data.mnist_5k(out, train=500, validation=500, test=1000))
-        _once("mnist-gaussian", lambda out: study_data.gaussian_shards(HOME / "mnist", out, multiple=4))
+        made("mnist-noisy", lambda out: study_data.mnist_5k(out, train=500, validation=500, test=1000, label_noise=0.2))
+        made("mnist", lambda out: study_data.mnist_5k(out, train=500, validation=500, test=1000))
+        made("mnist-gaussian", lambda out: study_data.gaussian_shards(HOME / "mnist", out, multiple=4))
     if "emoji" in parts:
         real = fairness_data.real()
-        _once("emoji", lambda out: shutil.copytree(real, out, dirs_exist_ok=True))
-        _once("emoji-gaussian", lambda out: study_data.gaussian_shards(real, out, multiple=1))
+        made("emoji", lambda out: shutil.copytree(real, out, dirs_exist_ok=True))
+        made("emoji-gaussian", lambda out: study_data.gaussian_shards(real, out, multiple=1))
         for multiple in (1, 3):
-            _once(f"emoji-diffusion-{multiple}", partial(_diffusion_samples, real, multiple))
+            once(
+                HOME / f"emoji-diffusion-{multiple}",
+                partial(fairness_data.filtered, real, fairness_data.LABEL_ATTRIBUTE, multiple),
+            )
     if "cifar10" in parts and cifar10 is not None:
         zip_path = cifar10
-        _once("cifar10", lambda out: study_data.cifar10(zip_path, out, train=2000, validation=500, test=1000))
-
-
-def _diffusion_samples(real: Path, multiple: int, out: Path) -> None:
-    """Write to `out` filtered samples of the shipped generator, `multiple` for each training image."""
-    from benchmarks import fairness_data
-
-    scratch = out.with_suffix(".scratch")
-    scratch.mkdir(exist_ok=True)
-    fairness_data.filtered(real, fairness_data.LABEL_ATTRIBUTE, multiple, out, scratch)
-    shutil.rmtree(scratch)
-
-
-def _once(name: str, make: Any) -> None:
-    if not (HOME / name).exists():
-        temporary = HOME / f".{name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        make(temporary)
-        temporary.rename(HOME / name)
+        made("cifar10", lambda out: study_data.cifar10(zip_path, out, train=2000, validation=500, test=1000))
 
 
 def plan(part: str, seeds: int, quick: bool) -> Iterator[Run]:
