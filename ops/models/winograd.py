@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ops.models.kernels.compiling import match_threads, pixels_of
 
-LEAST_CHANNELS = 32
+LEAST_CHANNELS = 64
 """With fewer, the transforms cost more than the products save."""
 LEAST_TILES = 128
 """In a batch; with fewer, transforming the kernels costs more than the products save."""

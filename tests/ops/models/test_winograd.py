@@ -101,7 +101,7 @@ def test_nan_is_not_hidden():
     [
         (Conv(128, 128, stride=2), drawn(64, 128, 8, 8), "a stride"),
         (Conv(128, 128, kernel=1), drawn(64, 128, 8, 8), "another kernel"),
-        (Conv(16, 16), drawn(64, 16, 8, 8), "few channels"),
+        (Conv(32, 32), drawn(64, 32, 8, 8), "few channels"),
         (Conv(128, 128), drawn(64, 128, 8, 8).contiguous(), "another layout"),
         (Conv(128, 128).double(), drawn(64, 128, 8, 8).double(), "double precision"),
         (Conv(128, 128), drawn(1, 128, 8, 8), "few pixels"),
