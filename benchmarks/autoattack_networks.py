@@ -1,0 +1,70 @@
+"""How much faster are the attacks on networks of the literature's size? Part of `benchmarks.autoattack`.
+
+What attacks cost depends on the network's shape, not on its weights, as long as no image falls. So networks are as they
+are initialised, on random pixels, labelled with what the network says, in a ball too small for any image to fall in: both
+sides must spend the whole budget on all of them. Steps are few, and seconds are scaled to the published budgets. The
+sides take turns within one process, with the same threads.
+"""
+
+import statistics
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.adversarial_training import CLASSES, MODELS, SIDE
+from benchmarks.autoattack_attacks import timed
+from benchmarks.autoattack_sides import SIDES, contiguous
+from benchmarks.machine import forward_flops, matmul_peak
+from ops.attack.attacks import Attack, published
+from ops.attack.threat import Threat
+from ops.errors import AmalgamError
+from ops.models.build import build_classifier
+
+BALL = Threat(norm="linf", eps=1e-5)
+STEPS = {"apgd-ce": 5, "apgd-t": 5, "fab-t": 5, "square": 20}
+IMAGES = {"small": 128, "preact-18-quarter": 128, "preact-18": 64, "wrn-28-10": 32}
+ROUNDS = {"small": 5, "preact-18-quarter": 5, "preact-18": 3, "wrn-28-10": 1}
+
+
+def budget(attack: Attack) -> int:
+    """Return the steps of an attack towards all its targets."""
+    return attack.steps * attack.targets if attack.name.endswith("-t") else attack.steps
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Return seconds of both sides for each attack on one network, for one image and the published budget."""
+    images, attacks = IMAGES[name], published("standard", BALL.norm)
+    draws = torch.Generator().manual_seed(0)
+    model = build_classifier(MODELS[name], CLASSES, [0.5] * 3, [0.25] * 3, 0).eval()
+    nn.init.normal_(model.head.weight, std=0.05, generator=draws)  # it starts at zero, where nothing has a gradient
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = contiguous(model)
+    x = torch.rand(images, 3, SIDE, SIDE, generator=draws)
+    with torch.no_grad():
+        y = model(x.contiguous(memory_format=torch.channels_last)).argmax(dim=1)
+    seconds: dict[str, dict[str, list[float]]] = {attack.name: {side: [] for side in SIDES} for attack in attacks}
+    for number in range(ROUNDS[name] + 1):
+        for attack in attacks:
+            short = attack.model_copy(update={"steps": STEPS[attack.name], "targets": 1})
+            for side in SIDES:
+                taken, survived = timed(side, {"reference": plain, "ours": model}[side], x, y, short, BALL, images)
+                if not all(survived):
+                    raise AmalgamError(f"{name} has images on its boundary", "choose a smaller ball")
+                if number or ROUNDS[name] == 1:  # the first round warms up
+                    seconds[attack.name][side].append(taken * budget(attack) / budget(short) / images)
+        if ROUNDS[name] == 1:
+            break
+    medians = {a: {side: statistics.median(each) for side, each in both.items()} for a, both in seconds.items()}
+    whole = {side: [sum(each) for each in zip(*(s[side] for s in seconds.values()), strict=True)] for side in SIDES}
+    ratios = [a / b for a, b in zip(whole["reference"], whole["ours"], strict=True)]
+    return {
+        "images": images,
+        "rounds": ROUNDS[name],
+        "megaflops": forward_flops(MODELS[name], CLASSES, SIDE) / 1e6,
+        "matmul GFLOP/s": matmul_peak(),
+        "seconds": medians,
+        "whole": {side: statistics.median(whole[side]) for side in SIDES},
+        "ratio": statistics.median(ratios),
+        "ratio of a round": [min(ratios), max(ratios)],
+    }

@@ -1,0 +1,231 @@
+"""`docs/results/evaluation.*`, from what `benchmarks.autoattack` has measured."""
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from benchmarks.autoattack_agreement import PORTION, TRAIN
+from benchmarks.autoattack_attacks import SPLIT, THREAT
+from benchmarks.autoattack_networks import STEPS
+from benchmarks.autoattack_sides import SIDES
+from benchmarks.results import HOLDS, table, write_result
+from ops.evaluate.intervals import Interval, wilson
+from ops.evaluate.measurements import row
+
+GOAL = 3.0
+CLOSER, HIGHER = 0.002, 0.001
+"""Largest difference of robust accuracies, and by how much ours may be the higher one."""
+Z = float(norm.ppf(0.975))
+Found = Mapping[str, Any]
+
+
+def write(command: str, attacks: Found, agreement: Found, networks: Found) -> None:
+    """Write docs/results/evaluation.json and its page; parts that are not measured are left out."""
+    rows: list[dict[str, Any]] = []
+    verdicts: list[dict[str, Any]] = []
+    page = PAGE
+    for part, found in ((_agreement, agreement), (_attacks, attacks), (_networks, networks)):
+        if found:
+            text, more, judged = part(found)
+            lines = "\n".join(f"- {v['claim']}: {HOLDS[v['holds']]} ({v['said']})." for v in judged)
+            page += f"\n{text}\n\n{lines}\n"
+            rows, verdicts = rows + more, verdicts + judged
+    found = {"attacks": attacks, "networks": networks, "agreement": _plain(agreement)}
+    write_result("evaluation", command, "default", rows, verdicts, page, found=found)
+
+
+def paired_score(gained: int, lost: int, count: int) -> Interval:
+    """Return (gained - lost) / count with its 95 % score interval (Tango 1998).
+
+    `gained` of `count` pairs are successes of the first only, `lost` of the second only. The interval holds the differences
+    that a score test of paired proportions does not reject; unlike Wald's, it has a width where nothing differs.
+    """
+    effect = (gained - lost) / count
+
+    def score(delta: float) -> float:
+        """Return the statistic of the test that the difference is `delta`, in (-1, 1) and not `effect`."""
+        a, b = 2 * count, -gained - lost + (2 * count - gained + lost) * delta
+        c = -lost * delta * (1 - delta)
+        second = (sqrt(b**2 - 4 * a * c) - b) / (2 * a)  # the most likely share of pairs that only the second has
+        return float((gained - lost - count * delta) / sqrt(count * (2 * second + delta * (1 - delta))))
+
+    edge, near = 1 - 1e-12, 1e-12
+    low = brentq(lambda d: score(d) - Z, -edge, effect - near)
+    high = brentq(lambda d: score(d) + Z, effect + near, edge)
+    return effect, float(low), float(high)
+
+
+def summary(found: Found) -> dict[str, Any]:
+    """Return what benchmarks print of one model: images a second on both sides, all attacks on all images."""
+    speed = {side: found["images"] / _seconds(found["sides"][side]) for side in SIDES}
+    return {
+        "name": "autoattack",
+        "ratio": round(speed["ours"] / speed["reference"], 2),
+        "ours": round(speed["ours"], 3),
+        "baseline": round(speed["reference"], 3),
+        "unit": "images/s",
+        "n": 1,
+    }
+
+
+def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return text, rows and verdicts on whole ensembles."""
+    lines, rows, verdicts = [], [], []
+    for name, outcome in found.items():
+        clean, theirs, mine = (np.asarray(outcome[key], bool) for key in ("clean", *SIDES))
+        count = len(clean)
+        for side, robust in zip(SIDES, (theirs, mine), strict=True):
+            metric = f"robust accuracy ({outcome['threat']})"
+            interval = wilson(int(robust.sum()), count)
+            rows.append(row(f"{name} ({side})", "cifar10", "test", "all", metric, interval, count))
+        gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+        seconds = outcome["seconds"]
+        cells = [f"{clean.mean():.4f}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}", gained, lost]
+        cells += [f"{seconds['reference']:.0f}", f"{seconds['ours']:.0f}"]
+        ratio = seconds["reference"] / seconds["ours"]
+        lines.append([name, outcome["threat"], count, *cells, f"{ratio:.2f}"])
+        verdicts.append(_close(f"{name}, photographs", *paired_score(gained, lost, count)))
+    header = [
+        "model",
+        "threat",
+        "images",
+        "right",
+        "robust, reference",
+        "robust, ours",
+        "only ours",
+        "only the reference",
+    ]
+    header += ["reference, s", "ours, s", "ratio"]
+    return AGREEMENT + table(header, lines) + f"\n\n{_made(found)}", rows, verdicts
+
+
+def _attacks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return text, rows and verdicts on single attacks."""
+    rows, lines, verdicts = [], [], []
+    for name, outcome in found.items():
+        sides, count = outcome["sides"], outcome["images"]
+        for attack in [*sides["ours"], "all"]:
+            survived, took = [], []
+            for side in SIDES:
+                each = [np.array(o["survived"], bool) for a, o in sides[side].items() if attack in (a, "all")]
+                survived.append(np.all(each, axis=0))
+                took.append(_seconds(sides[side]) if attack == "all" else sides[side][attack]["seconds"])
+                interval = wilson(int(survived[-1].sum()), count)
+                rows.append(
+                    row(f"{name} ({side})", "emoji-people", SPLIT, "all", f"survives {attack}", interval, count)
+                )
+            same = float((survived[0] == survived[1]).mean())
+            shares = [f"{one.mean():.3f}" for one in survived]
+            lines.append([name, attack, count, *shares, f"{same:.3f}", *(f"{t:.0f}" for t in took)])
+            lines[-1].append(f"{took[0] / took[1]:.2f}")
+        verdicts.append(_fast(f"{name}, default network", summary(outcome)["ratio"]))
+    header = ["model", "attack", "images", "survive the reference", "survive ours", "same outcome"]
+    header += ["reference, s", "ours, s", "ratio"]
+    signs = [f"- {n}: {', '.join(outcome['signs']) or 'none'}." for n, outcome in found.items()]
+    return ATTACKS + table(header, lines) + "\n\n" + SIGNS + "\n".join(signs), rows, verdicts
+
+
+def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return text, rows and verdicts on networks of the literature's size."""
+    rows, lines, verdicts = [], [], []
+    for name, outcome in found.items():
+        low, high = outcome["ratio of a round"]
+        whole, seconds = outcome["whole"], outcome["seconds"]
+        single = [f"{each['reference'] / each['ours']:.2f}" for each in seconds.values()]
+        cells = [f"{outcome['megaflops']:.0f}", outcome["images"], *single]
+        cells += [f"{whole['reference']:.1f}", f"{whole['ours']:.1f}"]
+        lines.append([name, *cells, f"{outcome['ratio']:.2f} ({low:.2f} to {high:.2f})", outcome["rounds"]])
+        rows.append(
+            {"model": name, "dataset": "random pixels", "split": "test", "group": "all", "metric": "speed ratio"}
+            | {"value": outcome["ratio"], "low": low, "high": high, "n": outcome["rounds"], "seed": 0}
+        )
+        verdicts.append(_fast(name, outcome["ratio"], low, high))
+    attacks = [f"{attack}, ratio" for attack in STEPS]
+    header = ["network", "MFLOP", "images", *attacks, "reference, s an image", "ours, s an image"]
+    return NETWORKS + table([*header, "ratio (of single rounds)", "rounds"], lines), rows, verdicts
+
+
+def _close(name: str, effect: float, low: float, high: float) -> dict[str, Any]:
+    """Return the verdict on the agreement of one model."""
+    within = low >= -CLOSER and high <= HIGHER
+    outside = low > HIGHER or high < -CLOSER
+    return {
+        "claim": f"{name}: robust accuracy within {100 * CLOSER:g} points of AutoAttack's, and not {100 * HIGHER:g} higher",
+        "source": "design goal",
+        "paper_effect": "0",
+        "effect": effect,
+        "low": low,
+        "high": high,
+        "seeds": 1,
+        "holds": True if within else False if outside else None,
+        "said": f"{100 * effect:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]",
+    }
+
+
+def _fast(name: str, ratio: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    """Return the verdict on the speed with one model."""
+    return {
+        "claim": f"{name}: at least {GOAL:g}x as fast",
+        "source": "design goal",
+        "paper_effect": f"{GOAL:g}x",
+        "effect": ratio,
+        "low": ratio if low is None else low,
+        "high": ratio if high is None else high,
+        "seeds": 1,
+        "holds": ratio >= GOAL,
+        "said": f"{ratio:.2f}x",
+    }
+
+
+def _seconds(side: Found) -> float:
+    return float(sum(outcome["seconds"] for outcome in side.values()))
+
+
+def _made(found: Found) -> str:
+    """Return which revisions trained the networks and judged the images."""
+    trained = sorted({outcome["trained"] for outcome in found.values()})
+    judged = sorted({revision for outcome in found.values() for revision in outcome["revisions"]})
+    return f"Networks trained at revision {', '.join(trained)}, images judged at {', '.join(judged)}."
+
+
+def _plain(agreement: Found) -> dict[str, Any]:
+    """Return the outcomes without arrays."""
+    return {
+        name: {k: np.asarray(v, int).tolist() if k in ("clean", *SIDES) else v for k, v in outcome.items()}
+        for name, outcome in agreement.items()
+    }
+
+
+PAGE = """# The evaluation against AutoAttack
+
+The evaluation's own code against `pyautoattack` 0.2.0. The two sides draw different random numbers, so that an image on the
+edge may fall on one side only.
+"""
+AGREEMENT = f"""## Robust accuracy on photographs
+
+CIFAR-10, networks with 16, 32 and 64 channels trained on {TRAIN} images, without an attack (undefended), by TRADES (robust),
+and the undefended one behind a rounding of its input, which has no gradient (masked). Both sides get the first test images
+of a random order, in portions of {PORTION}: the reference as `AutoAttack(version="standard")`, the evaluation with
+`attacks: standard`. In seconds of whichever threads the run had, the same on both sides. Intervals are score intervals for
+paired proportions (Tango 1998).
+
+"""
+ATTACKS = f"""## Attack by attack
+
+{THREAT}, images of the split `{SPLIT}` of emoji-people that the model classifies correctly. Seven classes, so six targets.
+Every attack meets all images, so that attacks can be compared one by one (in use, each meets only what still stands);
+`all` is the worst of the four. Two threads, one run.
+
+"""
+NETWORKS = f"""## Speed by size of the network
+
+As the attacks cost where every image survives: networks as initialised on random pixels, in a ball too small for any to
+fall in. {", ".join(f"{name} {steps}" for name, steps in STEPS.items())} steps towards one class, scaled to the budgets of
+AutoAttack with ten classes. Convolutions of 64 channels or more are computed by Winograd's algorithm here.
+
+"""
+SIGNS = "Signs of masked gradients that are raised:\n\n"

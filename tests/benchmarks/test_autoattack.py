@@ -1,0 +1,73 @@
+"""The comparison with AutoAttack: both sides against a closed form, and the interval of paired shares."""
+
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from torch import nn
+
+from benchmarks.autoattack_agreement import judge
+from benchmarks.autoattack_page import Z, paired_score
+from benchmarks.autoattack_sides import SIDES
+from ops.attack.threat import Threat
+from ops.data.loading import ImageSet
+
+CLASSES, COUNT, SIDE = 10, 40, 6
+
+
+def test_both_sides_find_the_robust_accuracy_of_a_linear_model():
+    rng = np.random.default_rng(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, CLASSES)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.from_numpy(rng.normal(size=(CLASSES, 3 * SIDE**2))))
+    pixels = rng.integers(90, 166, (COUNT, SIDE, SIDE, 3), dtype=np.uint8)  # no ball reaches 0 or 1
+    with torch.no_grad():
+        logits = model(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255)
+    labels = logits.argmax(dim=1).numpy()
+    labels[:3] = (labels[:3] + 1) % CLASSES
+    table = pd.DataFrame({"id": [f"image-{i}" for i in range(COUNT)], "label": labels.astype(str), "domain": "noise"})
+    images = ImageSet(pixels, labels, table.assign(attributes=[{}] * COUNT), tuple(map(str, range(CLASSES))))
+
+    weight = model[1].weight.detach().numpy()
+    own, others = logits.numpy()[np.arange(COUNT), labels], logits.numpy()
+    steepness = np.abs(weight[labels][:, None] - weight[None]).sum(axis=2)
+    distance = (own[:, None] - others) / np.where(steepness > 0, steepness, 1)
+    distance[np.arange(COUNT), labels] = np.inf
+    eps = float(np.median(distance.min(axis=1)[3:]))
+    decided = np.abs(distance.min(axis=1) - eps) > 0.02 * eps
+
+    found = judge(model, images, Threat(norm="linf", eps=eps), steps=30)
+    assert found["clean"] == [False] * 3 + [True] * (COUNT - 3)
+    for side in SIDES:
+        assert np.array_equal(np.array(found[side]["robust"])[decided], (distance.min(axis=1) > eps)[decided])
+
+
+@settings(max_examples=60, deadline=None)
+@given(gained=st.integers(0, 12), lost=st.integers(0, 12), rest=st.integers(5, 4000))
+def test_ends_of_the_paired_interval_are_rejected_by_a_score_test_as_they_should(gained, lost, rest):
+    count = gained + lost + rest
+    effect, *ends = paired_score(gained, lost, count)
+    assert ends[0] <= effect <= ends[1]
+    for delta in ends:
+
+        def unlikely(second: float, delta: float = delta) -> float:
+            """Minus the log-likelihood of the share of pairs that only the second has, for a given difference."""
+            shares = (second + delta, second, 1 - 2 * second - delta)
+            counts = (gained, lost, rest)
+            return -sum(n * np.log(max(s, 1e-300)) for n, s in zip(counts, shares, strict=True) if n)
+
+        span = max(0.0, -delta), (1 - delta) / 2
+        second = minimize_scalar(unlikely, bounds=span, method="bounded", options={"xatol": 1e-12}).x
+        spread = sqrt(count * (2 * second + delta - delta**2))
+        assert abs(gained - lost - count * delta) / spread == pytest.approx(Z, rel=5e-3)
+
+
+@pytest.mark.parametrize("count", [10, 2000])
+def test_the_paired_interval_without_a_difference_is_that_of_a_share_of_nothing(count):
+    edge = Z**2 / (count + Z**2)
+    assert paired_score(0, 0, count) == pytest.approx((0, -edge, edge))
