@@ -23,13 +23,13 @@ import torch.nn.functional as F  # noqa: E402
 
 from benchmarks.results import table  # noqa: E402
 from ops.models.resnet import Conv  # noqa: E402
-from ops.models.winograd import fits, winograd  # noqa: E402
+from ops.models.winograd import fits, kept_kernels, winograd  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
 LAYERS = [
     *((128, channels, side) for channels, side in ((16, 32), (32, 32), (32, 16), (64, 32), (64, 16), (64, 8))),
     *((128, channels, side) for channels, side in ((96, 16), (128, 16), (128, 8), (128, 4), (256, 8), (512, 4))),
-    *((batch, 128, 8) for batch in (4, 8, 16, 32)),
+    *((batch, 128, 8) for batch in (2, 4, 8, 16, 32)),
 ]
 """Images in the batch, channels, and side of the images in pixels."""
 ROUNDS, QUICK_ROUNDS = 31, 7
@@ -66,7 +66,8 @@ def measure(batch: int, channels: int, side: int, rounds: int) -> dict[str, Any]
     x.requires_grad_()
     exact = F.conv2d(x.detach().double(), conv.weight.detach().double(), padding=1)
     errors = {side: convolve(x, conv.weight).detach() - exact for side, convolve in CONVOLUTIONS.items()}
-    attack = take_turns(x, conv.weight.detach(), direction, rounds)
+    with kept_kernels():  # as attacks do: weights stay what they are
+        attack = take_turns(x, conv.weight.detach(), direction, rounds)
     learning = take_turns(x, conv.weight, direction, rounds)
     return {
         "images": batch,

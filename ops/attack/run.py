@@ -14,6 +14,7 @@ from ops.attack.projections import norm_of
 from ops.attack.square import square
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
+from ops.models.frozen import frozen_parameters
 
 
 def run_attack(
@@ -34,7 +35,19 @@ def run_attack(
     The difference of logits ratio needs 3 classes, 4 where it is targeted. With fewer its numerator, the margin, takes its
     place: steps follow only the direction of the gradient, and the denominator is there for scale.
     """
-    seeded: dict[str, Any] = {"example_seeds": example_seeds, "passes": passes}
+    with frozen_parameters(model):
+        return _run(model, attack, images, labels, threat, {"example_seeds": example_seeds, "passes": passes})
+
+
+def _run(
+    model: nn.Module,
+    attack: Attack,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    threat: Threat,
+    seeded: dict[str, Any],
+) -> torch.Tensor:
+    """Call the attack of that name."""
     options: dict[str, Any] = {"steps": attack.steps, "restarts": attack.restarts, **seeded}
     targets: dict[str, Any] = {"targets": attack.targets}
     averaged: dict[str, Any] = {"eot": attack.eot}

@@ -6,6 +6,8 @@ The transforms round: errors are some times those of a direct convolution. `pyth
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,12 +18,29 @@ from ops.models.kernels.compiling import match_threads, pixels_of
 
 LEAST_CHANNELS = 64
 """With fewer, the transforms cost more than the products save."""
-LEAST_TILES = 128
+LEAST_TILES = 16
 """In a batch; with fewer, transforming the kernels costs more than the products save."""
 TILES = 256
 """Of one round of transform, product and transform back: few enough for the cache, enough to read the kernels rarely."""
 SIDE, STEP = 6, 4
 """Pixels of a tile's side, of the input and of the output."""
+KEPT_BYTES = 2**30
+"""Of the transformed kernels that `kept_kernels` keeps: eight times the weights, forward and backward together."""
+_KEPT: ContextVar[dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] | None] = ContextVar("_KEPT", default=None)
+"""By the weight's address and `turned`: the weight, so that its address stays taken, and its transform."""
+
+
+@contextmanager
+def kept_kernels() -> Iterator[None]:
+    """Transform each kernel once for as long as the block lasts, in which nobody may change a weight."""
+    if _KEPT.get() is not None:
+        yield
+        return
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
@@ -100,8 +119,13 @@ def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 def _kernel(weight: torch.Tensor, turned: bool) -> torch.Tensor:
     """Return the transform (36, K, C) of `weight` (K, C, 3, 3), or of the same kernels turned by 180 degrees."""
+    kept, key = _KEPT.get(), (weight.data_ptr(), turned)
+    if kept is not None and key in kept:
+        return kept[key][1]
     kernel = torch.empty(SIDE**2, *weight.shape[:2])
     _transforms().spread_kernel(pixels_of(weight.contiguous(memory_format=torch.channels_last)), turned, kernel.numpy())
+    if kept is not None and sum(each.nbytes for _, each in kept.values()) + kernel.nbytes <= KEPT_BYTES:
+        kept[key] = weight, kernel
     return kernel
 
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from ops.models.build import build_classifier
 from ops.models.config import Architecture
+from ops.models.kernels import winograd as kernels
 from ops.models.resnet import Conv
-from ops.models.winograd import fits, winograd
+from ops.models.winograd import fits, kept_kernels, winograd
 
 NARROW = 8
 """Channels enough for a test of the arithmetic, which does not ask whether it pays."""
@@ -74,6 +75,26 @@ def test_on_the_sizes_of_training_the_error_is_small():
     for a, b in zip(found, expected, strict=True):
         error = (a.double() - b).square().mean().sqrt() / b.square().mean().sqrt()
         assert error < 1e-5
+
+
+@pytest.mark.parametrize(("memory", "transforms"), [(2**30, 2), (4 * 36 * NARROW**2, 4), (0, 6)])
+def test_kept_kernels_are_transformed_once_if_there_is_memory_for_them(monkeypatch, memory, transforms):
+    """The memory of two kernels, of one, and of none, in three rounds of output and gradient."""
+    x, weight, direction = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1), drawn(9, NARROW, 9, 9, seed=2)
+    expected = outcome(winograd, x, weight, direction)[:2]
+    done, transform = [], kernels.spread_kernel
+    monkeypatch.setattr("ops.models.winograd.KEPT_BYTES", memory)
+    monkeypatch.setattr(kernels, "spread_kernel", lambda *given: [done.append(1), transform(*given)])
+    x.requires_grad_()
+    with kept_kernels():
+        for _ in range(3):
+            with kept_kernels():
+                y = winograd(x, weight)
+            found = y.detach(), *torch.autograd.grad((y * direction).sum(), x)
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert len(done) == transforms
+    weight.mul_(2)
+    torch.testing.assert_close(winograd(x, weight).detach(), 2 * expected[0])
 
 
 def test_the_number_of_threads_does_not_matter():
