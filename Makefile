@@ -45,8 +45,9 @@ ui: install  ## open Dagster and MLflow on 127.0.0.1
 	@$(BIN)/python -m pipelines ui
 
 test: lint types data browser  ## lint, types, tests, and the whole lineage at tiny scale
-	@# side by side: the lineage is mostly programs that start one after the other, and leaves a core idle
-	@$(MAKE) --no-print-directory -j 2 unit lineage
+	@# side by side, each with half the cores: threads of both on all of them would wait for one another
+	@OMP_NUM_THREADS=$$($(BIN)/python -c 'import os; print(max(1, os.cpu_count() // 2))') \
+	  $(MAKE) --no-print-directory -j 2 unit lineage
 
 lint: install
 	$(BIN)/ruff check .

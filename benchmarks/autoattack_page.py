@@ -1,6 +1,6 @@
 """`docs/results/evaluation.*`, from what `benchmarks.autoattack` has measured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import sqrt
 from typing import Any
 
@@ -100,7 +100,9 @@ def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, 
         "only the reference",
     ]
     header += ["reference, s", "ours, s", "ratio"]
-    return AGREEMENT + table(header, lines) + f"\n\n{_made(found)}", rows, verdicts
+    judged = _made(revision for outcome in found.values() for revision in outcome["revisions"])
+    trained = sorted({outcome["trained"] for outcome in found.values()})
+    return f"{AGREEMENT}{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows, verdicts
 
 
 def _attacks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
@@ -126,7 +128,9 @@ def _attacks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, An
     header = ["model", "attack", "images", "survive the reference", "survive ours", "same outcome"]
     header += ["reference, s", "ours, s", "ratio"]
     signs = [f"- {n}: {', '.join(outcome['signs']) or 'none'}." for n, outcome in found.items()]
-    return ATTACKS + table(header, lines) + "\n\n" + SIGNS + "\n".join(signs), rows, verdicts
+    kept = (each for outcome in found.values() for side in outcome["sides"].values() for each in side.values())
+    measured = _made(each["revision"] for each in kept)
+    return f"{ATTACKS}{table(header, lines)}{measured}\n\n{SIGNS}" + "\n".join(signs), rows, verdicts
 
 
 def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
@@ -146,7 +150,8 @@ def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, A
         verdicts.append(_fast(name, outcome["ratio"], low, high))
     attacks = [f"{attack}, ratio" for attack in STEPS]
     header = ["network", "MFLOP", "images", *attacks, "reference, s an image", "ours, s an image"]
-    return NETWORKS + table([*header, "ratio (of single rounds)", "rounds"], lines), rows, verdicts
+    measured = _made(outcome["revision"] for outcome in found.values())
+    return f"{NETWORKS}{table([*header, 'ratio (of single rounds)', 'rounds'], lines)}{measured}", rows, verdicts
 
 
 def _close(name: str, effect: float, low: float, high: float) -> dict[str, Any]:
@@ -185,11 +190,9 @@ def _seconds(side: Found) -> float:
     return float(sum(outcome["seconds"] for outcome in side.values()))
 
 
-def _made(found: Found) -> str:
-    """Return which revisions trained the networks and judged the images."""
-    trained = sorted({outcome["trained"] for outcome in found.values()})
-    judged = sorted({revision for outcome in found.values() for revision in outcome["revisions"]})
-    return f"Networks trained at revision {', '.join(trained)}, images judged at {', '.join(judged)}."
+def _made(revisions: Iterable[str]) -> str:
+    """Return at which revisions a part was measured."""
+    return f"\n\nMeasured at revision {', '.join(sorted({revision[:12] for revision in revisions}))}."
 
 
 def _plain(agreement: Found) -> dict[str, Any]:
