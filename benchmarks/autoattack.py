@@ -1,6 +1,6 @@
 """Is the evaluation as strong as AutoAttack, and how much faster? Against `pyautoattack`.
 
-    python -m benchmarks.autoattack [--cifar10 ZIP] [--parts attacks agreement networks] [--images 256] [--photographs 2000]
+    python -m benchmarks.autoattack [--cifar10 ZIP] [--parts attacks agreement networks] [--images 256] [--photographs 8000]
     python -m benchmarks.autoattack --json [--quick]     # one line; --quick: few images, a twentieth of the steps
 
 Parts: `attacks` (each attack on its own, on the networks of the default lineage: needs `make demo` first), `agreement`
@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--images", type=int, default=256, help="attacks: images of the embedded dataset")
-    parser.add_argument("--photographs", type=int, default=2000, help="agreement: test images of CIFAR-10")
+    parser.add_argument(
+        "--photographs", type=int, default=autoattack_agreement.TEST, help="agreement: test images of CIFAR-10"
+    )
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="JPEG class folders of CIFAR-10")
     parser.add_argument("--page", action="store_true", help="only write the page from what is there")
     parser.add_argument("--json", action="store_true", help="print one line instead of writing the page")

@@ -210,7 +210,7 @@ edge may fall on one side only.
 """
 AGREEMENT = f"""## Robust accuracy on photographs
 
-CIFAR-10, networks with 16, 32 and 64 channels trained on {TRAIN} images, without an attack (undefended), by TRADES (robust),
+CIFAR-10, networks with 8, 16 and 32 channels trained on {TRAIN} images, without an attack (undefended), by TRADES (robust),
 and the undefended one behind a rounding of its input, which has no gradient (masked). Both sides get the first test images
 of a random order, in portions of {PORTION}: the reference as `AutoAttack(version="standard")`, the evaluation with
 `attacks: standard`. In seconds of whichever threads the run had, the same on both sides. Intervals are score intervals for
