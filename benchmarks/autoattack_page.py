@@ -99,7 +99,7 @@ def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, 
         "only ours",
         "only the reference",
     ]
-    header += ["reference, s", "ours, s", "ratio"]
+    header += ["reference, core s", "ours, core s", "ratio"]
     judged = _made(revision for outcome in found.values() for revision in outcome["revisions"])
     trained = sorted({outcome["trained"] for outcome in found.values()})
     return f"{AGREEMENT}{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows, verdicts
@@ -213,8 +213,8 @@ AGREEMENT = f"""## Robust accuracy on photographs
 CIFAR-10, networks with 8, 16 and 32 channels trained on {TRAIN} images, without an attack (undefended), by TRADES (robust),
 and the undefended one behind a rounding of its input, which has no gradient (masked). Both sides get the first test images
 of a random order, in portions of {PORTION}: the reference as `AutoAttack(version="standard")`, the evaluation with
-`attacks: standard`. In seconds of whichever threads the run had, the same on both sides. Intervals are score intervals for
-paired proportions (Tango 1998).
+`attacks: standard`. Seconds are those of the cores, since other programs may have run meanwhile. Intervals are score
+intervals for paired proportions (Tango 1998).
 
 """
 ATTACKS = f"""## Attack by attack
