@@ -1,10 +1,10 @@
 """Is the evaluation as strong as AutoAttack, and how much faster? Against `pyautoattack`.
 
-    python -m benchmarks.autoattack [--cifar10 ZIP] [--parts attacks agreement networks] [--images 256] [--photographs 8000]
+    python -m benchmarks.autoattack [--cifar10 ZIP] [--parts attacks networks agreement speed] [--images 256]
     python -m benchmarks.autoattack --json [--quick]     # one line; --quick: few images, a twentieth of the steps
 
-Parts: `attacks` (each attack on its own, on the networks of the default lineage: needs `make demo` first), `agreement`
-(whole ensembles on photographs, image by image: needs a zip with the JPEG class folders of CIFAR-10) and `networks` (the
+Parts: `attacks` (each attack on its own, on the networks of the default lineage: needs `make demo` first), `agreement` and
+`speed` (whole ensembles on photographs: they need a zip with the JPEG class folders of CIFAR-10) and `networks` (the
 speed on networks of the literature's size). What is measured is kept in `.amalgam/studies/autoattack`, so that a stopped
 run goes on; `docs/results/evaluation.*` is written from all that is there.
 """
@@ -27,7 +27,8 @@ from ops.files import read_json, write_json  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 from pipelines.resources import git_commit  # noqa: E402
 
-PARTS = ("attacks", "networks", "agreement")
+ENSEMBLES = {question.part: question for question in (autoattack_agreement.AGREEMENT, autoattack_agreement.SPEED)}
+PARTS = ("attacks", "networks", *ENSEMBLES)
 COMMAND = "OMP_WAIT_POLICY=ACTIVE python -m benchmarks.autoattack"
 
 
@@ -36,9 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--images", type=int, default=256, help="attacks: images of the embedded dataset")
-    parser.add_argument(
-        "--photographs", type=int, default=autoattack_agreement.TEST, help="agreement: test images of CIFAR-10"
-    )
+    parser.add_argument("--photographs", type=int, help="agreement, speed: test images (default: 8000, 100)")
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="JPEG class folders of CIFAR-10")
     parser.add_argument("--page", action="store_true", help="only write the page from what is there")
     parser.add_argument("--json", action="store_true", help="print one line instead of writing the page")
@@ -59,13 +58,14 @@ def main() -> None:
             for name in autoattack_networks.IMAGES:
                 found = {**autoattack_networks.measure(name), "revision": git_commit()}
                 write_json(HOME / "networks" / f"{name}.json", found)
-        if "agreement" in chosen.parts:
-            autoattack_agreement.measure(chosen.cifar10, chosen.photographs)
+        for part, question in ENSEMBLES.items():
+            if part in chosen.parts:
+                autoattack_agreement.measure(question, chosen.cifar10, chosen.photographs or question.images)
     networks = [HOME / "networks" / f"{name}.json" for name in autoattack_networks.IMAGES]
     write(
         COMMAND,
         read_json(HOME / "attacks.json") if (HOME / "attacks.json").exists() else {},
-        autoattack_agreement.outcomes(),
+        {part: autoattack_agreement.outcomes(question) for part, question in ENSEMBLES.items()},
         {path.stem: read_json(path) for path in networks if path.exists()},
     )
 

@@ -1,14 +1,16 @@
-"""Does the evaluation find the robust accuracy that AutoAttack finds? Whole ensembles on photographs, image by image.
+"""Does the evaluation find the robust accuracy that AutoAttack finds, and how much faster? Whole ensembles on photographs.
 
-Part of `benchmarks.autoattack`. Three networks are trained on CIFAR-10 (a stated subset), and portions of its test images
+Two parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images
 go to both sides as users would send them: to `AutoAttack(version="standard")` of pyautoattack, and to the evaluation with
-`attacks: standard`, where each attack meets what still stands. A portion that both sides have judged is kept, so that a
-stopped run goes on, and more images extend it.
+`attacks: standard`, where each attack meets what still stands. `agreement` asks for many images of narrow networks, `speed`
+for few of networks that are as wide as usual. A portion that both sides have judged is kept, so that a stopped run goes on,
+and more images extend it.
 """
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,6 @@ from pipelines.project import STATE
 from pipelines.resources import git_commit
 
 TRAIN, TEST = 8000, 8000
-PORTION = 500
-"""Images of a portion, and of a batch on both sides."""
 SPLIT = "test"
 THREATS = {
     "undefended": Threat(norm="linf", eps=2 / 255),
@@ -42,29 +42,61 @@ THREATS = {
     "masked": Threat(norm="linf", eps=8 / 255),
 }
 """The undefended network meets a radius at which some images stand; at 8/255 none does, and both sides agree trivially."""
-SHARES = {"undefended": 1.0, "robust": 1.0, "masked": 0.125}
-"""Of the images; a network that hides its gradient costs whole budgets for every image that it has right."""
-COMMON: dict[str, Any] = {
-    "architecture": {"family": "preact_resnet", "widths": [8, 16, 32], "blocks": [1, 1, 1], "stem_stride": 2},
-    "augmentation": {"crop": 4, "padding": "zeros", "flip": True},
-    "averaging": {"decay": 0.98},
-    "schedule": {"epochs": 15, "batch": 128, "lr": 0.1, "shape": "piecewise", "warmup": 0.05, "drops": [2 / 3]},
-    "reviews": {"count": 1, "images": 400, "steps": 10, "live": False},
-}
-RECIPES = {
-    "undefended": Recipe.model_validate({**COMMON, "loss": "clean"}),
-    "robust": Recipe.model_validate(
-        {
-            **COMMON,
-            "loss": "trades",
-            "threat": {"norm": "linf", "eps": "8/255"},
-            "attack": {"steps": 5, "step_size": 0.4},
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one part asks: of which networks, how many images, and what its seconds are."""
+
+    part: str
+    widths: tuple[int, ...]
+    epochs: int
+    attack_steps: int
+    """Of the inner attack of the robust network's training."""
+    images: int
+    portion: int
+    """Images of a portion, and of a batch on both sides."""
+    masked: int
+    """Images for the masked network, which costs whole budgets for every image that it has right."""
+    clock: Callable[[], float]
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Return the recipes of the networks that are trained."""
+        common: dict[str, Any] = {
+            "architecture": {"family": "preact_resnet", "widths": self.widths, "blocks": [1, 1, 1], "stem_stride": 2},
+            "augmentation": {"crop": 4, "padding": "zeros", "flip": True},
+            "averaging": {"decay": 0.98},
+            "schedule": {
+                "epochs": self.epochs,
+                "batch": 128,
+                "lr": 0.1,
+                "shape": "piecewise",
+                "warmup": 0.05,
+                "drops": [2 / 3],
+            },
+            "reviews": {"count": 1, "images": 400, "steps": 10, "live": False},
         }
-    ),
-}
+        attack = {"steps": self.attack_steps, "step_size": 2 / self.attack_steps}
+        trades = {"loss": "trades", "threat": THREATS["robust"].model_dump(), "attack": attack}
+        return {
+            "undefended": Recipe.model_validate({**common, "loss": "clean"}),
+            "robust": Recipe.model_validate({**common, **trades}),
+        }
+
+    def model(self, name: str) -> Path:
+        """Return the folder of a trained network."""
+        return HOME / "models" / f"{self.part}-{name}"
+
+    def kept(self, name: str, first: int) -> Path:
+        """Return where the outcomes of the portion that begins with image `first` are kept."""
+        return HOME / self.part / f"{name}-{first:06d}.json"
 
 
-def measure(archive: Path | None, wanted: int) -> None:
+AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 1000, time.process_time)
+SPEED = Question("speed", (64, 128, 256), 6, 4, 100, 100, 100, time.perf_counter)
+
+
+def measure(question: Question, archive: Path | None, wanted: int) -> None:
     """Judge the first `wanted` test images of CIFAR-10 on both sides, in portions; all models in turn.
 
     Several processes may do it together: a portion that another one is at is left to it.
@@ -72,47 +104,54 @@ def measure(archive: Path | None, wanted: int) -> None:
     shards = _shards(archive)
     images = open_images(shards, SPLIT, STATE / "cache")
     images = images.subset(np.arange(min(wanted, len(images))))
-    models = _models(shards)
-    (HOME / "agreement").mkdir(parents=True, exist_ok=True)
-    for first in range(0, len(images), PORTION):
-        portion = images.subset(np.arange(first, min(first + PORTION, len(images))))
+    models = _models(question, shards)
+    for first in range(0, len(images), question.portion):
+        portion = images.subset(np.arange(first, min(first + question.portion, len(images))))
         for name, model in models.items():
-            path = HOME / "agreement" / f"{name}-{first:06d}.json"
-            lock = FileLock(path.with_suffix(".lock"), blocking=False)
-            if first >= SHARES[name] * len(images) or path.exists():
+            path = question.kept(name, first)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() or (name == "masked" and first >= question.masked):
                 continue
-            with suppress(Timeout), lock:
+            with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
                 if not path.exists():  # the process that had the lock may just have finished
-                    write_json(path, {**judge(model, portion, THREATS[name]), "revision": git_commit()})
-                    print(f"{name}, images from {first} on: {_said(read_json(path))}", flush=True)
+                    found = judge(model, portion, THREATS[name], question.portion, question.clock)
+                    write_json(path, {**found, "revision": git_commit()})
+                    print(f"{name}, images from {first} on: {_said(found)}", flush=True)
 
 
-def judge(model: nn.Module, images: ImageSet, threat: Threat, steps: int | None = None) -> dict[str, Any]:
-    """Return for each side which images (N,) are robust and the core seconds it took, and which the model has right at all.
+def judge(
+    model: nn.Module,
+    images: ImageSet,
+    threat: Threat,
+    batch: int,
+    clock: Callable[[], float],
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """Return for each side which images (N,) are robust and the seconds it took, and which the model has right at all.
 
     `steps` shortens every attack; None is the published budget.
     """
     plain = contiguous(model)
     runs: dict[str, Callable[[], list[bool]]] = {
-        "reference": lambda: _reference(plain, images, threat, steps),
-        "ours": lambda: _ours(model, images, threat, steps),
+        "reference": lambda: _reference(plain, images, threat, batch, steps),
+        "ours": lambda: _ours(model, images, threat, batch, steps),
     }
     every = np.arange(len(images))
     with torch.no_grad():
         clean = (model(images.batch(every)).argmax(dim=1) == images.targets(every)).tolist()
     found: dict[str, Any] = {"clean": clean}
     for side in SIDES:
-        begun = time.process_time()
+        begun = clock()
         robust = runs[side]()
-        found[side] = {"robust": robust, "seconds": time.process_time() - begun}
+        found[side] = {"robust": robust, "seconds": clock() - begun}
     return found
 
 
-def outcomes() -> dict[str, dict[str, Any]]:
+def outcomes(question: Question) -> dict[str, dict[str, Any]]:
     """Return what is kept of each model: images (N,) that are right and robust on each side, seconds, revisions."""
     found = {}
     for name in THREATS:
-        portions = [read_json(path) for path in sorted((HOME / "agreement").glob(f"{name}-*.json"))]
+        portions = [read_json(path) for path in sorted((HOME / question.part).glob(f"{name}-*.json"))]
         if portions:
             found[name] = {
                 "threat": str(THREATS[name]),
@@ -120,12 +159,12 @@ def outcomes() -> dict[str, dict[str, Any]]:
                 **{side: np.concatenate([p[side]["robust"] for p in portions]) for side in SIDES},
                 "seconds": {side: sum(p[side]["seconds"] for p in portions) for side in SIDES},
                 "revisions": sorted({p["revision"][:12] for p in portions}),
-                "trained": revision_of(HOME / ("undefended" if name == "masked" else name)),
+                "trained": revision_of(question.model("undefended" if name == "masked" else name)),
             }
     return found
 
 
-def _reference(model: nn.Module, images: ImageSet, threat: Threat, steps: int | None) -> list[bool]:
+def _reference(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps: int | None) -> list[bool]:
     """Return which images (N,) AutoAttack's standard version leaves robust."""
     from pyautoattack import AutoAttack
 
@@ -134,15 +173,15 @@ def _reference(model: nn.Module, images: ImageSet, threat: Threat, steps: int | 
     peer = AutoAttack(model, norm="Linf", eps=threat.eps, seed=0, version="standard")
     if steps is not None:
         peer.apgd.n_iter = peer.apgd_targeted.n_iter = peer.fab.n_iter = peer.square.n_queries = steps
-    adversarial, _ = peer.run_standard_evaluation(x, y, batch_size=PORTION)
+    adversarial, _ = peer.run_standard_evaluation(x, y, batch_size=batch)
     with torch.no_grad():
         robust: list[bool] = (model(adversarial).argmax(dim=1) == y).tolist()
     return robust
 
 
-def _ours(model: nn.Module, images: ImageSet, threat: Threat, steps: int | None) -> list[bool]:
+def _ours(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps: int | None) -> list[bool]:
     """Return which images (N,) the evaluation leaves robust."""
-    config = RobustnessConfig(splits=[SPLIT], threats=[threat], attacks="standard", images=len(images), batch=PORTION)
+    config = RobustnessConfig(splits=[SPLIT], threats=[threat], attacks="standard", images=len(images), batch=batch)
     if steps is not None:
         shorter = [attack.model_copy(update={"steps": steps}) for attack in config.attacks_in(threat.norm)]
         config = config.model_copy(update={"attacks": shorter})
@@ -159,17 +198,17 @@ def _shards(archive: Path | None) -> Path:
     return out
 
 
-def _models(shards: Path) -> dict[str, nn.Module]:
+def _models(question: Question, shards: Path) -> dict[str, nn.Module]:
     """Return the networks, trained once."""
 
-    def trained(name: str) -> nn.Module:
+    def trained(name: str, recipe: Recipe) -> nn.Module:
         def make(out: Path, scratch: Path) -> None:
             parts = (scratch, STATE / "cache", pick_device(), Bar(name))
-            train_classifier(RECIPES[name], name, shards, None, None, 0, out, *parts)
+            train_classifier(recipe, name, shards, None, None, 0, out, *parts)
 
-        return load_classifier(once(HOME / name, make), torch.device("cpu"))[0]
+        return load_classifier(once(question.model(name), make), torch.device("cpu"))[0]
 
-    models: dict[str, nn.Module] = {name: trained(name) for name in RECIPES}
+    models: dict[str, nn.Module] = {name: trained(name, recipe) for name, recipe in question.recipes().items()}
     return {**models, "masked": Rounded(models["undefended"]).eval()}
 
 

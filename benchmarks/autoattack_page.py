@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from benchmarks.autoattack_agreement import PORTION, TRAIN
+from benchmarks.autoattack_agreement import AGREEMENT, SPEED, TRAIN, Question
 from benchmarks.autoattack_attacks import SPLIT, THREAT
 from benchmarks.autoattack_networks import STEPS
 from benchmarks.autoattack_sides import SIDES
@@ -23,18 +23,24 @@ Z = float(norm.ppf(0.975))
 Found = Mapping[str, Any]
 
 
-def write(command: str, attacks: Found, agreement: Found, networks: Found) -> None:
+def write(command: str, attacks: Found, ensembles: Mapping[str, Found], networks: Found) -> None:
     """Write docs/results/evaluation.json and its page; parts that are not measured are left out."""
     rows: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
     page = PAGE
-    for part, found in ((_agreement, agreement), (_attacks, attacks), (_networks, networks)):
+    parts = {
+        _agreement: ensembles[AGREEMENT.part],
+        _speed: ensembles[SPEED.part],
+        _networks: networks,
+        _attacks: attacks,
+    }
+    for make, found in parts.items():
         if found:
-            text, more, judged = part(found)
+            text, more, judged = make(found)
             lines = "\n".join(f"- {v['claim']}: {HOLDS[v['holds']]} ({v['said']})." for v in judged)
             page += f"\n{text}\n\n{lines}\n"
             rows, verdicts = rows + more, verdicts + judged
-    found = {"attacks": attacks, "networks": networks, "agreement": _plain(agreement)}
+    found = {"attacks": attacks, "networks": networks, **{part: _plain(each) for part, each in ensembles.items()}}
     write_result("evaluation", command, "default", rows, verdicts, page, found=found)
 
 
@@ -73,22 +79,42 @@ def summary(found: Found) -> dict[str, Any]:
 
 
 def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return text, rows and verdicts on whole ensembles."""
-    lines, rows, verdicts = [], [], []
+    """Return text, rows and verdicts on the robust accuracy of many images."""
+    text, rows = _ensembles(found, "core s")
+    verdicts = []
+    for name, outcome in found.items():
+        theirs, mine = (np.asarray(outcome[side], bool) for side in SIDES)
+        gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+        verdicts.append(_close(f"{name}, photographs", *paired_score(gained, lost, len(mine))))
+    return MANY.format(**_described(AGREEMENT)) + text, rows, verdicts
+
+
+def _speed(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return text, rows and verdicts on the speed of whole ensembles."""
+    text, rows = _ensembles(found, "s")
+    verdicts = [
+        _fast(
+            f"{name}, photographs, {SPEED.widths[0]} to {SPEED.widths[-1]} channels",
+            seconds["reference"] / seconds["ours"],
+        )
+        for name, seconds in ((name, outcome["seconds"]) for name, outcome in found.items())
+    ]
+    return WIDE.format(**_described(SPEED)) + text, rows, verdicts
+
+
+def _ensembles(found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
+    """Return a table of whole ensembles, with a line on revisions, and the measurement rows."""
+    lines, rows = [], []
     for name, outcome in found.items():
         clean, theirs, mine = (np.asarray(outcome[key], bool) for key in ("clean", *SIDES))
-        count = len(clean)
         for side, robust in zip(SIDES, (theirs, mine), strict=True):
-            metric = f"robust accuracy ({outcome['threat']})"
-            interval = wilson(int(robust.sum()), count)
-            rows.append(row(f"{name} ({side})", "cifar10", "test", "all", metric, interval, count))
-        gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+            metric, interval = f"robust accuracy ({outcome['threat']})", wilson(int(robust.sum()), len(clean))
+            rows.append(row(f"{name} ({side})", "cifar10", "test", "all", metric, interval, len(clean)))
         seconds = outcome["seconds"]
-        cells = [f"{clean.mean():.4f}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}", gained, lost]
-        cells += [f"{seconds['reference']:.0f}", f"{seconds['ours']:.0f}"]
-        ratio = seconds["reference"] / seconds["ours"]
-        lines.append([name, outcome["threat"], count, *cells, f"{ratio:.2f}"])
-        verdicts.append(_close(f"{name}, photographs", *paired_score(gained, lost, count)))
+        cells = [f"{clean.mean():.4f}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}"]
+        cells += [str((mine & ~theirs).sum()), str((theirs & ~mine).sum())]
+        cells += [f"{seconds[side]:.0f}" for side in SIDES]
+        lines.append([name, outcome["threat"], len(clean), *cells, f"{seconds['reference'] / seconds['ours']:.2f}"])
     header = [
         "model",
         "threat",
@@ -99,10 +125,22 @@ def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, 
         "only ours",
         "only the reference",
     ]
-    header += ["reference, core s", "ours, core s", "ratio"]
+    header += [f"reference, {unit}", f"ours, {unit}", "ratio"]
     judged = _made(revision for outcome in found.values() for revision in outcome["revisions"])
     trained = sorted({outcome["trained"] for outcome in found.values()})
-    return f"{AGREEMENT}{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows, verdicts
+    return f"{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows
+
+
+def _described(question: Question) -> dict[str, Any]:
+    """Return what the page says of a question."""
+    *first, last = question.widths
+    return {
+        "widths": f"{', '.join(map(str, first))} and {last}",
+        "epochs": question.epochs,
+        "steps": question.attack_steps,
+        "portion": question.portion,
+        "train": TRAIN,
+    }
 
 
 def _attacks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
@@ -208,13 +246,19 @@ PAGE = """# The evaluation against AutoAttack
 The evaluation's own code against `pyautoattack` 0.2.0. The two sides draw different random numbers, so that an image on the
 edge may fall on one side only.
 """
-AGREEMENT = f"""## Robust accuracy on photographs
+MANY = """## Robust accuracy on photographs
 
-CIFAR-10, networks with 8, 16 and 32 channels trained on {TRAIN} images, without an attack (undefended), by TRADES (robust),
-and the undefended one behind a rounding of its input, which has no gradient (masked). Both sides get the first test images
-of a random order, in portions of {PORTION}: the reference as `AutoAttack(version="standard")`, the evaluation with
-`attacks: standard`. Seconds are those of the cores, since other programs may have run meanwhile. Intervals are score
-intervals for paired proportions (Tango 1998).
+CIFAR-10, networks with {widths} channels trained on {train} images for {epochs} epochs: without an attack (undefended), by
+TRADES-{steps} (robust), and the undefended one behind a rounding of its input, which has no gradient (masked). Both sides get
+the first test images of a random order, in portions of {portion}: the reference as `AutoAttack(version="standard")`, the
+evaluation with `attacks: standard`. Seconds are those of the cores, since other programs may have run meanwhile. Intervals
+are score intervals for paired proportions (Tango 1998).
+
+"""
+WIDE = """## Speed on photographs
+
+The same with {widths} channels, {epochs} epochs and TRADES-{steps}: as wide as networks of the literature, and less deep. One
+portion of {portion} images, two threads; nothing else ran.
 
 """
 ATTACKS = f"""## Attack by attack

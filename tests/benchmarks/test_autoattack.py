@@ -1,6 +1,7 @@
 """The comparison with AutoAttack: both sides against a closed form, and the interval of paired shares."""
 
 from math import sqrt
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def test_both_sides_find_the_robust_accuracy_of_a_linear_model():
     eps = float(np.median(distance.min(axis=1)[3:]))
     decided = np.abs(distance.min(axis=1) - eps) > 0.02 * eps
 
-    found = judge(model, images, Threat(norm="linf", eps=eps), steps=30)
+    found = judge(model, images, Threat(norm="linf", eps=eps), 16, perf_counter, steps=30)
     assert found["clean"] == [False] * 3 + [True] * (COUNT - 3)
     for side in SIDES:
         assert np.array_equal(np.array(found[side]["robust"])[decided], (distance.min(axis=1) > eps)[decided])
