@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--images", type=int, default=256, help="attacks: images of the embedded dataset")
-    parser.add_argument("--photographs", type=int, help="agreement, speed: test images (default: 8000, 100)")
+    parser.add_argument("--photographs", type=int, help="agreement, speed: test images (default: 8000, 64)")
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="JPEG class folders of CIFAR-10")
     parser.add_argument("--page", action="store_true", help="only write the page from what is there")
     parser.add_argument("--json", action="store_true", help="print one line instead of writing the page")

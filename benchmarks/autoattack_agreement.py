@@ -93,7 +93,7 @@ class Question:
 
 
 AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 1000, time.process_time)
-SPEED = Question("speed", (64, 128, 256), 6, 4, 100, 100, 100, time.perf_counter)
+SPEED = Question("speed", (64, 128, 256), 5, 3, 64, 64, 64, time.perf_counter)
 
 
 def measure(question: Question, archive: Path | None, wanted: int) -> None:
