@@ -254,9 +254,8 @@ share of the peak counts the passes that the algorithm needs (26 in the engine, 
 convolutions, over a product of 2048x2048 matrices measured in the same run; Winograd's algorithm, which the engine uses
 for wide layers, multiplies a quarter as often. Networks with fewer than five rounds get no verdict.
 
-What limits it: 37 passes for 26 are a ratio of 1.4 before any operation is faster. Below 64 channels both sides convolve
-directly, near the peak of the machine (`python -m benchmarks.convolution`), and norms, activations and strided convolutions
-make up the rest; so narrow networks gain least.
+What limits it: 37 passes for 26 are a ratio of 1.4 before any operation is faster. Below 64 channels Winograd's algorithm
+does not pay (`python -m benchmarks.convolution`), and strided convolutions are always direct; so narrow networks gain least.
 
 """
 

@@ -23,6 +23,7 @@ from benchmarks.autoattack_attacks import THREAT, Outcome, compare, subjects  # 
 from benchmarks.autoattack_page import summary, write  # noqa: E402
 from benchmarks.autoattack_sides import HOME  # noqa: E402
 from ops.attack.attacks import Attack, published  # noqa: E402
+from ops.errors import AmalgamError  # noqa: E402
 from ops.files import read_json, write_json  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 from pipelines.resources import git_commit  # noqa: E402
@@ -49,18 +50,10 @@ def main() -> None:
         print(json.dumps(summary(robust(24 if chosen.quick else chosen.images, chosen.quick))))
         return
     if not chosen.page:
-        if "attacks" in chosen.parts:
-            everything = published("standard", THREAT.norm)
-            write_json(
-                HOME / "attacks.json", {n: compare(n, *s, everything) for n, s in subjects(chosen.images).items()}
-            )
-        if "networks" in chosen.parts:
-            for name in autoattack_networks.IMAGES:
-                found = {**autoattack_networks.measure(name), "revision": git_commit()}
-                write_json(HOME / "networks" / f"{name}.json", found)
-        for part, question in ENSEMBLES.items():
-            if part in chosen.parts:
-                autoattack_agreement.measure(question, chosen.cifar10, chosen.photographs or question.images)
+        try:
+            measure(chosen)
+        except AmalgamError as error:
+            raise SystemExit(str(error)) from None
     networks = [HOME / "networks" / f"{name}.json" for name in autoattack_networks.IMAGES]
     write(
         COMMAND,
@@ -68,6 +61,23 @@ def main() -> None:
         {part: autoattack_agreement.outcomes(question) for part, question in ENSEMBLES.items()},
         {path.stem: read_json(path) for path in networks if path.exists()},
     )
+
+
+def measure(chosen: argparse.Namespace) -> None:
+    """Measure what the command line asks for, and keep it."""
+    if "attacks" in chosen.parts:
+        everything = published("standard", THREAT.norm)
+        found = {name: compare(name, *subject, everything) for name, subject in subjects(chosen.images).items()}
+        write_json(HOME / "attacks.json", found)
+    if "networks" in chosen.parts:
+        for name in autoattack_networks.IMAGES:
+            write_json(
+                HOME / "networks" / f"{name}.json",
+                {**autoattack_networks.measure(name), "revision": git_commit()},
+            )
+    for part, question in ENSEMBLES.items():
+        if part in chosen.parts:
+            autoattack_agreement.measure(question, chosen.cifar10, chosen.photographs or question.images)
 
 
 def robust(count: int, quick: bool) -> Outcome:

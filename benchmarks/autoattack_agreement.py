@@ -24,6 +24,7 @@ from benchmarks.autoattack_sides import HOME, SIDES, Rounded, contiguous
 from benchmarks.generator_training import Bar, once, revision_of
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
+from ops.errors import AmalgamError
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.outcomes import attack_images
 from ops.files import read_json, write_json
@@ -193,6 +194,10 @@ def _ours(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps:
 def _shards(archive: Path | None) -> Path:
     """Return the images, made from the zip once."""
     out = HOME / "cifar10"
+    if archive is None and not out.exists():
+        raise AmalgamError(
+            "the photographs of CIFAR-10 are not here", "name a zip of its JPEG class folders: --cifar10 ZIP"
+        )
     if archive is not None:
         study_data.cifar10(archive, out, train=TRAIN, validation=500, test=TEST)
     return out

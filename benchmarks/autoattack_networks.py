@@ -49,17 +49,16 @@ def measure(name: str) -> dict[str, Any]:
     chosen = (first - second).argsort(descending=True)[:images]
     x, y = x[chosen], logits[chosen].argmax(dim=1)
     seconds: dict[str, dict[str, list[float]]] = {attack.name: {side: [] for side in SIDES} for attack in attacks}
-    for number in range(ROUNDS[name] + 1):
+    warm_up = int(ROUNDS[name] > 1)
+    for number in range(ROUNDS[name] + warm_up):
         for attack in attacks:
             short = attack.model_copy(update={"steps": STEPS[attack.name], "targets": 1})
             for side in SIDES:
                 taken, survived = timed(side, {"reference": plain, "ours": model}[side], x, y, short, BALL, images)
                 if not all(survived):
                     raise AmalgamError(f"{name} has images on its boundary", "choose a smaller ball")
-                if number or ROUNDS[name] == 1:  # the first round warms up
+                if number >= warm_up:
                     seconds[attack.name][side].append(taken * budget(attack) / budget(short) / images)
-        if ROUNDS[name] == 1:
-            break
     medians = {a: {side: statistics.median(each) for side, each in both.items()} for a, both in seconds.items()}
     whole = {side: [sum(each) for each in zip(*(s[side] for s in seconds.values()), strict=True)] for side in SIDES}
     ratios = [a / b for a, b in zip(whole["reference"], whole["ours"], strict=True)]

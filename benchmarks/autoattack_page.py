@@ -258,7 +258,7 @@ are score intervals for paired proportions (Tango 1998).
 WIDE = """## Speed on photographs
 
 The same with {widths} channels, {epochs} epochs and TRADES-{steps}: as wide as networks of the literature, and less deep. One
-portion of {portion} images, two threads; nothing else ran.
+portion of {portion} images. Seconds are those of the clock: nothing else should run meanwhile.
 
 """
 ATTACKS = f"""## Attack by attack
