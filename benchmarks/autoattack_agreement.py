@@ -21,7 +21,8 @@ from torch import nn
 
 from benchmarks import study_data
 from benchmarks.autoattack_sides import HOME, SIDES, Rounded, contiguous
-from benchmarks.generator_training import Bar, once, revision_of
+from benchmarks.generator_training import Bar
+from benchmarks.study_folders import once, revision_of
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
 from ops.errors import AmalgamError

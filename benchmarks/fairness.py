@@ -29,8 +29,9 @@ from benchmarks.fairness_arms import CONTROL, LABEL, LABEL_ATTRIBUTE, REMEDIES, 
 from benchmarks.fairness_data import HOME, drawn, gate_of, real, synthetic  # noqa: E402
 from benchmarks.fairness_page import OURS, page_of, shown_rows, verdicts_of  # noqa: E402
 from benchmarks.fairness_remedies import OVERSAMPLING, made_by_group, remedies_text  # noqa: E402
-from benchmarks.generator_training import Bar, once  # noqa: E402
+from benchmarks.generator_training import Bar  # noqa: E402
 from benchmarks.results import RESULTS, write_result  # noqa: E402
+from benchmarks.study_folders import once  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
 from ops.evaluate.fairness.config import FairnessConfig  # noqa: E402
 from ops.evaluate.fairness.measure import measure_fairness  # noqa: E402

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.embedded import profile, real_shards
 from benchmarks.fairness_arms import GATED, LABEL, LABEL_ATTRIBUTE, STYLES, UNFILTERED, UNGUIDED
-from benchmarks.generator_training import Bar, once
+from benchmarks.generator_training import Bar
+from benchmarks.study_folders import once
 from ops.files import read_json, write_json
 from ops.generate.autoencoder import train_autoencoder
 from ops.generate.diffusion import train_diffusion

@@ -28,15 +28,14 @@ from benchmarks.generator_page import page_of  # noqa: E402
 from benchmarks.generator_training import (  # noqa: E402
     HOME,
     Bar,
-    once,
     pixel_generator,
-    revision_of,
     scorers,
     shards_of,
     study_params,
     trained_generator,
 )
 from benchmarks.results import RESULTS, write_result  # noqa: E402
+from benchmarks.study_folders import once, revision_of  # noqa: E402
 from ops.data.loading import open_images  # noqa: E402
 from ops.evaluate.measurements import read_measurements  # noqa: E402
 from ops.files import read_json  # noqa: E402

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.embedded import profile, real_shards
+from benchmarks.study_folders import once
 from ops.files import read_json, write_json
 from ops.generate.autoencoder import load_autoencoder, train_autoencoder
 from ops.generate.diffusion import train_diffusion
@@ -17,7 +18,6 @@ from ops.runtime import pick_device
 from ops.train.loop import train_classifier
 from pipelines.params import Params
 from pipelines.project import STATE
-from pipelines.resources import git_commit
 
 HOME = STATE / "studies" / "generator"
 AUTOENCODER_STEPS, DIFFUSION_STEPS = 3000, 7000
@@ -119,34 +119,6 @@ def operations_of_a_step(train: Callable[[int, Path], None], scratch: Path) -> i
             train(steps, folder)
         counts.append(counter.get_total_flops())
     return counts[1] - counts[0]
-
-
-def once(folder: Path, make: Callable[[Path, Path], object]) -> Path:
-    """Return `folder`, made by `make(out, scratch)` if it is not there; `scratch` survives a kill, `out` does not.
-
-    The revision that made it is noted beside it, for `revision_of`.
-    """
-    if not folder.exists():
-        out, scratch = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.scratch")
-        shutil.rmtree(out, ignore_errors=True)
-        for each in (out, scratch):
-            each.mkdir(parents=True, exist_ok=True)
-        make(out, scratch)
-        note = _note(folder)
-        note.parent.mkdir(exist_ok=True)
-        note.write_text(git_commit())
-        out.rename(folder)
-        shutil.rmtree(scratch)
-    return folder
-
-
-def revision_of(folder: Path) -> str:
-    """Return the revision that made a folder of `once`, twelve digits of it."""
-    return _note(folder).read_text()[:12]
-
-
-def _note(folder: Path) -> Path:
-    return folder.parent / "revisions" / folder.name
 
 
 def shards_of(params: Params, home: Path = HOME) -> Path:

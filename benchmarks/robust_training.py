@@ -85,7 +85,7 @@ def main() -> None:
 def prepare(parts: Sequence[str], cifar10: Path | None) -> None:
     """Make the data that the parts need, once."""
     from benchmarks import fairness_data, study_data
-    from benchmarks.generator_training import once
+    from benchmarks.study_folders import once
 
     def made(name: str, make: Callable[[Path], object]) -> None:
         once(HOME / name, lambda out, _: make(out))

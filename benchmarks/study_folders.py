@@ -1,9 +1,9 @@
-"""How studies make shard folders of their own: dealing images out to splits, writing shards, finishing folders."""
+"""How studies make folders of their own: each once, shard folders with their images dealt out to splits."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ops.errors import AmalgamError
 from ops.files import read_json, replace_folder, write_json
 from ops.runtime import derive_seed
 from ops.sample.strategies import allocate
+from pipelines.resources import git_commit
 
 SHARD_SIZE = 1000
 
@@ -113,3 +114,31 @@ class Writer:
         usual = {"domains": [self.fixed["domain"]], "attributes": {}, "groups": "label", "channels": 3}
         described = {**usual, "licence": "not stated", **dataset}
         finish_shard_folder(self.folder, pa.Table.from_pylist(self.rows, MANIFEST_SCHEMA), described)
+
+
+def once(folder: Path, make: Callable[[Path, Path], object]) -> Path:
+    """Return `folder`, made by `make(out, scratch)` if it is not there; `scratch` survives a kill, `out` does not.
+
+    The revision that made it is noted beside it, for `revision_of`.
+    """
+    if not folder.exists():
+        out, scratch = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.scratch")
+        shutil.rmtree(out, ignore_errors=True)
+        for each in (out, scratch):
+            each.mkdir(parents=True, exist_ok=True)
+        make(out, scratch)
+        note = _note(folder)
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(git_commit())
+        out.rename(folder)
+        shutil.rmtree(scratch)
+    return folder
+
+
+def revision_of(folder: Path) -> str:
+    """Return the revision that made a folder of `once`, twelve digits of it."""
+    return _note(folder).read_text()[:12]
+
+
+def _note(folder: Path) -> Path:
+    return folder.parent / "revisions" / folder.name
