@@ -48,6 +48,17 @@ class Search(ABC):
         self.x = torch.where(back, self.best, self.x)
         self.gradient = torch.where(back, self.best_gradient, self.gradient)
 
+    def rests(self, before: torch.Tensor) -> torch.Tensor:
+        """Return for which examples (M,) bool no further step moves anything: from `before` (M, ...), the last one did not.
+
+        There the gradient is zero, as behind a quantised input, and the best point is this one: with the same gradient the
+        next step ends here too, whatever its size, and going back to the best point changes nothing.
+        """
+        flat = self.gradient == 0
+        if not flat.flatten(1).all(dim=1).any():
+            return torch.zeros_like(self.places, dtype=torch.bool)
+        return (flat & (self.x == before) & (self.x == self.best)).flatten(1).all(dim=1)
+
     @abstractmethod
     def step(self, threat: Threat, number: int) -> None:
         """Take step `number`, counted from 1."""
@@ -72,7 +83,8 @@ def run_search(
 
     For each example the first misclassified iterate, which ends its search, else the one with the largest objective;
     without `stop` always the latter. Where gradients are averaged over passes, models are random: that an iterate was
-    misclassified once may be chance, so the search goes on and the last such iterate counts, as in AutoAttack.
+    misclassified once may be chance, so the search goes on and the last such iterate counts, as in AutoAttack. The search
+    of an example that rests (see `Search.rests`) ends as well: the steps that are left would find the same.
     """
     ends = objective.eot == 1
     value, gradient, wrong = evaluate_objective(model, start, labels, objective)
@@ -91,11 +103,13 @@ def run_search(
             "best_gradient": gradient,
         }
     )
+    leaving = wrong
     for number in range(1, steps + 1):
-        if ends and wrong.any():
-            state, objective = state.only(~wrong), objective.only(~wrong)
+        if ends and leaving.any():
+            state, objective = state.only(~leaving), objective.only(~leaving)
         if not len(state.places):
             break
+        before = state.x
         state.step(threat, number)
         value, gradient, wrong = evaluate_objective(model, state.x, state.labels, objective)
         wrong = wrong & stop
@@ -104,7 +118,16 @@ def run_search(
         places = state.places[wrong]
         found.images[places], found.fooled[places] = state.x[wrong], True
         state.review(threat, number)
+        resting = state.rests(before)
+        if ends and resting.any():
+            _keep_best(found, state.only(resting))
+        leaving = wrong | resting
+    _keep_best(found, state)
+    return found
+
+
+def _keep_best(found: Found, state: Search) -> None:
+    """Put the best points of the examples in `state` that are not misclassified into `found`."""
     standing = ~found.fooled[state.places]
     found.images[state.places[standing]] = state.best[standing]
     found.value[state.places] = state.best_value
-    return found

@@ -105,28 +105,32 @@ def _search(
 
     Adds the passes of each example to `spent` (N,) int64. Returns the places of those that still stand. The paper keeps
     the closest misclassified point; in a ball of given size the first one that is inside decides the same, and its
-    example is done.
+    example is done. So is one that a step left where it was, as behind a quantised input, which has no gradient: all further
+    steps would find the same.
     """
     centre, y = images[places], labels[places]
+    resting = []
     classes = None if targets is None else targets[places]
     with frozen_parameters(model):
         for _ in range(steps):
             if not len(places):
                 break
             gap, normal = _towards(model, x, y, classes) if classes is not None else _nearest(model, x, y, threat.norm)
-            x = _step(x, centre, gap, normal, threat)
+            before, x = x, _step(x, centre, gap, normal, threat)
             with torch.no_grad():
                 logits = model(x)
             wrong = logits.argmax(dim=1) != y
             spent[places] += 3 if classes is not None else 2 + logits.shape[1]
             inside = wrong & (norm_of(x - centre, threat) <= threat.eps)
             found[places[inside]] = x[inside]
+            rests = ~wrong & (x == before).flatten(1).all(dim=1)
             x = torch.where(per_image(wrong, x), centre + BETA * (x - centre), x)
-            if inside.any():
-                kept = ~inside
+            if (inside | rests).any():
+                resting.append(places[rests])
+                kept = ~(inside | rests)
                 places, x, centre, y = places[kept], x[kept], centre[kept], y[kept]
                 classes = None if classes is None else classes[kept]
-    return places
+    return torch.cat([*resting, places]).sort().values
 
 
 @torch.no_grad()
@@ -142,7 +146,8 @@ def _step(
     there = move_to_plane(centre, normal, (normal * (x - centre)).flatten(1).sum(dim=1) - gap, threat.norm)
     near, far = norm_of(here, threat).clamp_min(1e-8), norm_of(there, threat).clamp_min(1e-8)
     alpha = per_image((near / (near + far)).clamp_max(ALPHA_MAX), x)
-    return ((1 - alpha) * (x + ETA * here) + alpha * (centre + ETA * there)).clamp(0, 1)
+    # not (1 - alpha) a + alpha b, which rounds even where both are the same
+    return torch.lerp(x + ETA * here, centre + ETA * there, alpha).clamp(0, 1)
 
 
 def _towards(

@@ -8,7 +8,7 @@ The transforms round: errors are some times those of a direct convolution. `pyth
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,13 +26,21 @@ SIDE, STEP = 6, 4
 """Pixels of a tile's side, of the input and of the output."""
 KEPT_BYTES = 2**30
 """Of the transformed kernels that `kept_kernels` keeps: eight times the weights, forward and backward together."""
-_KEPT: ContextVar[dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] | None] = ContextVar("_KEPT", default=None)
-"""By the weight's address and `turned`: the weight, so that its address stays taken, and its transform."""
+_KEPT: ContextVar[dict[tuple[int, bool], "_Kept"] | None] = ContextVar("_KEPT", default=None)
+"""By the weight's address and `turned`."""
+
+
+class _Kept(NamedTuple):
+    weight: torch.Tensor
+    """So that its address stays taken."""
+    version: int
+    """Of the weight when it was transformed: torch counts changes in place."""
+    kernel: torch.Tensor
 
 
 @contextmanager
 def kept_kernels() -> Iterator[None]:
-    """Transform each kernel once for as long as the block lasts, in which nobody may change a weight."""
+    """Transform each kernel once for as long as the block lasts, and again if its weight changes."""
     if _KEPT.get() is not None:
         yield
         return
@@ -120,12 +128,13 @@ def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 def _kernel(weight: torch.Tensor, turned: bool) -> torch.Tensor:
     """Return the transform (36, K, C) of `weight` (K, C, 3, 3), or of the same kernels turned by 180 degrees."""
     kept, key = _KEPT.get(), (weight.data_ptr(), turned)
-    if kept is not None and key in kept:
-        return kept[key][1]
+    version = 0 if weight.is_inference() else weight._version  # tensors of inference mode count no changes
+    if kept is not None and key in kept and kept[key].version == version:
+        return kept[key].kernel
     kernel = torch.empty(SIDE**2, *weight.shape[:2])
     _transforms().spread_kernel(pixels_of(weight.contiguous(memory_format=torch.channels_last)), turned, kernel.numpy())
-    if kept is not None and sum(each.nbytes for _, each in kept.values()) + kernel.nbytes <= KEPT_BYTES:
-        kept[key] = weight, kernel
+    if kept is not None and sum(each.kernel.nbytes for each in kept.values()) + kernel.nbytes <= KEPT_BYTES:
+        kept[key] = _Kept(weight, version, kernel)
     return kernel
 
 

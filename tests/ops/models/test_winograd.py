@@ -97,6 +97,14 @@ def test_kept_kernels_are_transformed_once_if_there_is_memory_for_them(monkeypat
     torch.testing.assert_close(winograd(x, weight).detach(), 2 * expected[0])
 
 
+def test_a_kept_kernel_is_transformed_again_when_its_weight_changes():
+    x, weight = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1)
+    with kept_kernels():
+        before = winograd(x, weight).detach()
+        weight.mul_(2)
+        torch.testing.assert_close(winograd(x, weight).detach(), 2 * before)
+
+
 def test_the_number_of_threads_does_not_matter():
     x, weight, direction = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1), drawn(9, NARROW, 9, 9, seed=2)
     threads, found = torch.get_num_threads(), []
