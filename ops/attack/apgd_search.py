@@ -54,10 +54,11 @@ class Search(ABC):
         There the gradient is zero, as behind a quantised input, and the best point is this one: with the same gradient the
         next step ends here too, whatever its size, and going back to the best point changes nothing.
         """
-        flat = self.gradient == 0
-        if not flat.flatten(1).all(dim=1).any():
-            return torch.zeros_like(self.places, dtype=torch.bool)
-        return (flat & (self.x == before) & (self.x == self.best)).flatten(1).all(dim=1)
+        resting = self.gradient[:, 0, 0, 0] == 0  # one pixel clears nearly all of them, without a pass over images
+        if resting.any():
+            still = (self.gradient == 0) & (self.x == before) & (self.x == self.best)
+            resting = still.flatten(1).all(dim=1)
+        return resting
 
     @abstractmethod
     def step(self, threat: Threat, number: int) -> None:
