@@ -68,14 +68,16 @@ def _file_of(module: str, root: Path) -> Path | None:
     return next((path for path in (base.with_suffix(".py"),) if path.exists()), None)
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Yield the names of all modules that the file imports, anywhere in it."""
+@cache  # most modules are read for many stages
+def _imports(path: Path) -> tuple[str, ...]:
+    """Return the names of all modules that the file imports, anywhere in it, and of all that it imports from them."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def _mentions(path: Path, name: str) -> bool:
