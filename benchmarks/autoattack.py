@@ -26,7 +26,6 @@ from ops.attack.attacks import Attack, published  # noqa: E402
 from ops.errors import AmalgamError  # noqa: E402
 from ops.files import read_json, write_json  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
-from pipelines.resources import git_commit  # noqa: E402
 
 ENSEMBLES = {question.part: question for question in (autoattack_agreement.AGREEMENT, autoattack_agreement.SPEED)}
 PARTS = ("attacks", "networks", *ENSEMBLES)
@@ -54,12 +53,11 @@ def main() -> None:
             measure(chosen)
         except AmalgamError as error:
             raise SystemExit(str(error)) from None
-    networks = [HOME / "networks" / f"{name}.json" for name in autoattack_networks.IMAGES]
     write(
         COMMAND,
         read_json(HOME / "attacks.json") if (HOME / "attacks.json").exists() else {},
         {part: autoattack_agreement.outcomes(question) for part, question in ENSEMBLES.items()},
-        {path.stem: read_json(path) for path in networks if path.exists()},
+        autoattack_networks.kept(),
     )
 
 
@@ -70,11 +68,7 @@ def measure(chosen: argparse.Namespace) -> None:
         found = {name: compare(name, *subject, everything) for name, subject in subjects(chosen.images).items()}
         write_json(HOME / "attacks.json", found)
     if "networks" in chosen.parts:
-        for name in autoattack_networks.IMAGES:
-            write_json(
-                HOME / "networks" / f"{name}.json",
-                {**autoattack_networks.measure(name), "revision": git_commit()},
-            )
+        autoattack_networks.measure_all()
     for part, question in ENSEMBLES.items():
         if part in chosen.parts:
             autoattack_agreement.measure(question, chosen.cifar10, chosen.photographs or question.images)

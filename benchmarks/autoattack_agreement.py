@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
+from torch.backends.cpu import get_cpu_capability
 
 from benchmarks import study_data
-from benchmarks.autoattack_sides import HOME, SIDES, Rounded, contiguous
+from benchmarks.autoattack_sides import HOME, SIDES, Rounded, ask_reference, contiguous
 from benchmarks.generator_training import Bar
 from benchmarks.study_folders import once, revision_of
 from ops.attack.threat import Threat
@@ -94,7 +95,7 @@ class Question:
         return HOME / self.part / f"{name}-{first:06d}.json"
 
 
-AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 1000, time.process_time)
+AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 2000, time.process_time)
 SPEED = Question("speed", (64, 128, 256), 5, 3, 64, 64, 64, time.perf_counter)
 
 
@@ -117,7 +118,7 @@ def measure(question: Question, archive: Path | None, wanted: int) -> None:
             with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
                 if not path.exists():  # the process that had the lock may just have finished
                     found = judge(model, portion, THREATS[name], question.portion, question.clock)
-                    write_json(path, {**found, "revision": git_commit()})
+                    write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
                     print(f"{name}, images from {first} on: {_said(found)}", flush=True)
 
 
@@ -160,6 +161,7 @@ def outcomes(question: Question) -> dict[str, dict[str, Any]]:
                 "clean": np.concatenate([p["clean"] for p in portions]),
                 **{side: np.concatenate([p[side]["robust"] for p in portions]) for side in SIDES},
                 "seconds": {side: sum(p[side]["seconds"] for p in portions) for side in SIDES},
+                "instructions": sorted({p["instructions"] for p in portions}),
                 "revisions": sorted({p["revision"][:12] for p in portions}),
                 "trained": revision_of(question.model("undefended" if name == "masked" else name)),
             }
@@ -168,14 +170,9 @@ def outcomes(question: Question) -> dict[str, dict[str, Any]]:
 
 def _reference(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps: int | None) -> list[bool]:
     """Return which images (N,) AutoAttack's standard version leaves robust."""
-    from pyautoattack import AutoAttack
-
     every = np.arange(len(images))
     x, y = images.batch(every).contiguous(), images.targets(every)
-    peer = AutoAttack(model, norm="Linf", eps=threat.eps, seed=0, version="standard")
-    if steps is not None:
-        peer.apgd.n_iter = peer.apgd_targeted.n_iter = peer.fab.n_iter = peer.square.n_queries = steps
-    adversarial, _ = peer.run_standard_evaluation(x, y, batch_size=batch)
+    adversarial = ask_reference(model, x, y, threat, batch, steps=steps)
     with torch.no_grad():
         robust: list[bool] = (model(adversarial).argmax(dim=1) == y).tolist()
     return robust

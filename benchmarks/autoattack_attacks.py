@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.backends.cpu import get_cpu_capability
 
-from benchmarks.autoattack_sides import HOME, SIDES, Rounded, contiguous
+from benchmarks.autoattack_sides import HOME, SIDES, Rounded, ask_reference, contiguous
 from ops.attack.attacks import Attack
 from ops.attack.run import run_attack, verify_adversarial
 from ops.attack.threat import Threat
@@ -61,7 +62,8 @@ def compare(name: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor, attac
             path = KEPT / f"{name}-{attack.name}-{attack.steps}-{len(x)}-{weights_digest(model)[:8]}" / f"{side}.json"
             if not path.exists():
                 seconds, survived = timed(side, networks[side], x, y, attack, THREAT, BATCH)
-                write_json(path, {"seconds": seconds, "survived": survived, "revision": git_commit()})
+                about = {"instructions": get_cpu_capability(), "revision": git_commit()}
+                write_json(path, {"seconds": seconds, "survived": survived, **about})
             sides[side][attack.name] = read_json(path)
             print(f"{name}, {attack.name}, {side}: {sides[side][attack.name]['seconds']:.1f} s", flush=True)
     signs = probe_model(model, x[:64], y[:64], THREAT, HonestyConfig(), torch.arange(64)[: len(x)]).signs
@@ -77,7 +79,7 @@ def timed(
     """Return the seconds that an attack takes on images (N, 3, H, W), and which of them survive (N,)."""
     begun = time.perf_counter()
     if side == "reference":
-        adversarial = _reference(model, x, y, attack, threat, batch)
+        adversarial = ask_reference(model, x, y, threat, batch, attack)
     else:
         adversarial = _ours(model, x.contiguous(memory_format=torch.channels_last), y, attack, threat, batch)
     seconds = time.perf_counter() - begun
@@ -85,23 +87,6 @@ def timed(
     with torch.no_grad():
         survived: list[bool] = (model(adversarial).argmax(dim=1) == y).tolist()
     return seconds, survived
-
-
-def _reference(
-    model: nn.Module, x: torch.Tensor, y: torch.Tensor, attack: Attack, threat: Threat, batch: int
-) -> torch.Tensor:
-    """Return what pyautoattack makes of the images, targets capped at the wrong classes as its users have to."""
-    from pyautoattack import AutoAttack
-
-    peer = AutoAttack(model, attacks=[attack.name], norm="Linf", eps=threat.eps, seed=0, version="custom")
-    with torch.no_grad():
-        wrong = model(x[:1]).shape[1] - 1
-    peer.apgd.n_restarts = peer.fab.n_restarts = 1
-    peer.apgd.n_iter = peer.apgd_targeted.n_iter = peer.fab.n_iter = attack.steps
-    peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = min(attack.targets, wrong)
-    peer.square.n_queries = attack.steps
-    adversarial, _ = peer.run_standard_evaluation(x, y, batch_size=batch)
-    return adversarial
 
 
 def _ours(

@@ -4,22 +4,30 @@ What attacks cost depends on the network's shape, not on its weights, as long as
 are initialised, on random pixels, labelled with what the network says; images are those that are farthest from a boundary,
 in a ball too small for any to fall in: both sides must spend the whole budget on all of them. Steps are few, and seconds
 are scaled to the published budgets. The sides take turns within one process, with the same threads.
+
+What bfloat16 would bring is measured too, on single passes: its logits have 8 bits, too few for the comparisons by which
+Square advances, so that only APGD and FAB could use it, and what they find would have to be asked again in float32.
 """
 
 import statistics
+import time
 from typing import Any
 
 import torch
 from torch import nn
+from torch.backends.cpu import get_cpu_capability
 
 from benchmarks.adversarial_training import CLASSES, MODELS, SIDE
 from benchmarks.autoattack_attacks import timed
-from benchmarks.autoattack_sides import SIDES, contiguous
+from benchmarks.autoattack_sides import HOME, SIDES, contiguous
 from benchmarks.machine import forward_flops, matmul_peak
 from ops.attack.attacks import Attack, published
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
+from ops.files import read_json, write_json
 from ops.models.build import build_classifier
+from ops.models.frozen import frozen_parameters
+from pipelines.resources import git_commit
 
 BALL = Threat(norm="linf", eps=1e-5)
 CHOICE = 4
@@ -27,6 +35,49 @@ CHOICE = 4
 STEPS = {"apgd-ce": 5, "apgd-t": 5, "fab-t": 5, "square": 20}
 IMAGES = {"small": 128, "preact-18-quarter": 128, "preact-18": 64, "wrn-28-10": 32}
 ROUNDS = {"small": 5, "preact-18-quarter": 5, "preact-18": 3, "wrn-28-10": 1}
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """Return what is measured, by the CPU's instruction set and the network."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in sorted(path for path in (HOME / "networks").glob("*") if path.is_dir()):
+        files = [folder / f"{name}.json" for name in IMAGES]
+        found[folder.name] = {path.stem: read_json(path) for path in files if path.exists()}
+    return found
+
+
+def measure_all() -> None:
+    """Measure all networks, and keep what is found."""
+    for name in IMAGES:
+        path = HOME / "networks" / get_cpu_capability() / f"{name}.json"
+        write_json(path, {**measure(name), "revision": git_commit()})
+        print(f"{name}: done", flush=True)
+
+
+def bfloat16_gain(model: nn.Module, x: torch.Tensor, times: int = 5) -> dict[str, float]:
+    """Return how many times faster a pass is in bfloat16 than here in float32: forward, and forward and backward."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(x)
+
+    def both() -> None:
+        wanted = x.detach().requires_grad_(True)
+        torch.autograd.grad(model(wanted).float().sum(), wanted)
+
+    gains = {}
+    for name, run in (("forward", forward), ("both", both)):
+        best = []
+        for lower in (False, True):
+            seconds = []
+            with frozen_parameters(model), torch.autocast("cpu", torch.bfloat16, enabled=lower):
+                for _ in range(times + 1):
+                    begun = time.perf_counter()
+                    run()
+                    seconds.append(time.perf_counter() - begun)
+            best.append(min(seconds))
+        gains[name] = best[0] / best[1]
+    return gains
 
 
 def budget(attack: Attack) -> int:
@@ -60,13 +111,16 @@ def measure(name: str) -> dict[str, Any]:
                 if number >= warm_up:
                     seconds[attack.name][side].append(taken * budget(attack) / budget(short) / images)
     medians = {a: {side: statistics.median(each) for side, each in both.items()} for a, both in seconds.items()}
+    bfloat16 = bfloat16_gain(model, x.contiguous(memory_format=torch.channels_last))
     whole = {side: [sum(each) for each in zip(*(s[side] for s in seconds.values()), strict=True)] for side in SIDES}
     ratios = [a / b for a, b in zip(whole["reference"], whole["ours"], strict=True)]
     return {
         "images": images,
         "rounds": ROUNDS[name],
         "megaflops": forward_flops(MODELS[name], CLASSES, SIDE) / 1e6,
+        "instructions": get_cpu_capability(),
         "matmul GFLOP/s": matmul_peak(),
+        "bfloat16 gain": bfloat16,
         "seconds": medians,
         "whole": {side: statistics.median(whole[side]) for side in SIDES},
         "ratio": statistics.median(ratios),

@@ -13,8 +13,9 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from benchmarks.autoattack_agreement import judge
-from benchmarks.autoattack_page import Z, paired_score
+from benchmarks.autoattack_page import with_bfloat16
 from benchmarks.autoattack_sides import SIDES
+from benchmarks.autoattack_verdicts import Z, paired_score
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
 
@@ -72,3 +73,11 @@ def test_ends_of_the_paired_interval_are_rejected_by_a_score_test_as_they_should
 def test_the_paired_interval_without_a_difference_is_that_of_a_share_of_nothing(count):
     edge = Z**2 / (count + Z**2)
     assert paired_score(0, 0, count) == pytest.approx((0, -edge, edge))
+
+
+def test_bfloat16_shortens_all_attacks_but_square():
+    seconds = {name: {"reference": 12.0, "ours": 4.0} for name in ("apgd-ce", "fab-t", "square")}
+    outcome = {"seconds": seconds, "bfloat16 gain": {"forward": 3.0, "both": 2.0}}
+    assert with_bfloat16(outcome) == f"{36 / (2 + 2 + 4):.2f}"
+    slower = {**outcome, "bfloat16 gain": {"forward": 0.5, "both": 0.5}}
+    assert with_bfloat16(slower) == "3.00", "nobody would use it there"
