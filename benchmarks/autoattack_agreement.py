@@ -39,12 +39,10 @@ from pipelines.resources import git_commit
 
 TRAIN, TEST = 8000, 8000
 SPLIT = "test"
-THREATS = {
-    "undefended": Threat(norm="linf", eps=2 / 255),
-    "robust": Threat(norm="linf", eps=8 / 255),
-    "masked": Threat(norm="linf", eps=8 / 255),
-}
-"""The undefended network meets a radius at which some images stand; at 8/255 none does, and both sides agree trivially."""
+MODELS = ("undefended", "robust", "masked")
+USUAL = Threat(norm="linf", eps=8 / 255)
+SMALL = Threat(norm="linf", eps=2 / 255)
+"""At the usual radius no image of an undefended network stands, and both sides agree trivially."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,12 @@ class Question:
     masked: int
     """Images for the masked network, which costs whole budgets for every image that it has right."""
     clock: Callable[[], float]
+    undefended: Threat
+    """What the undefended network meets; the others meet the usual threat."""
+
+    def threat(self, name: str) -> Threat:
+        """Return what a model meets."""
+        return self.undefended if name == "undefended" else USUAL
 
     def recipes(self) -> dict[str, Recipe]:
         """Return the recipes of the networks that are trained."""
@@ -80,7 +84,7 @@ class Question:
             "reviews": {"count": 1, "images": 400, "steps": 10, "live": False},
         }
         attack = {"steps": self.attack_steps, "step_size": 2 / self.attack_steps}
-        trades = {"loss": "trades", "threat": THREATS["robust"].model_dump(), "attack": attack}
+        trades = {"loss": "trades", "threat": USUAL.model_dump(), "attack": attack}
         return {
             "undefended": Recipe.model_validate({**common, "loss": "clean"}),
             "robust": Recipe.model_validate({**common, **trades}),
@@ -95,8 +99,8 @@ class Question:
         return HOME / self.part / f"{name}-{first:06d}.json"
 
 
-AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 2000, time.process_time)
-SPEED = Question("speed", (64, 128, 256), 5, 3, 64, 64, 64, time.perf_counter)
+AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 2000, time.process_time, SMALL)
+SPEED = Question("speed", (64, 128, 256), 5, 3, 64, 64, 64, time.perf_counter, USUAL)
 
 
 def measure(question: Question, archive: Path | None, wanted: int) -> None:
@@ -117,7 +121,7 @@ def measure(question: Question, archive: Path | None, wanted: int) -> None:
                 continue
             with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
                 if not path.exists():  # the process that had the lock may just have finished
-                    found = judge(model, portion, THREATS[name], question.portion, question.clock)
+                    found = judge(model, portion, question.threat(name), question.portion, question.clock)
                     write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
                     print(f"{name}, images from {first} on: {_said(found)}", flush=True)
 
@@ -153,11 +157,11 @@ def judge(
 def outcomes(question: Question) -> dict[str, dict[str, Any]]:
     """Return what is kept of each model: images (N,) that are right and robust on each side, seconds, revisions."""
     found = {}
-    for name in THREATS:
+    for name in MODELS:
         portions = [read_json(path) for path in sorted((HOME / question.part).glob(f"{name}-*.json"))]
         if portions:
             found[name] = {
-                "threat": str(THREATS[name]),
+                "threat": str(question.threat(name)),
                 "clean": np.concatenate([p["clean"] for p in portions]),
                 **{side: np.concatenate([p[side]["robust"] for p in portions]) for side in SIDES},
                 "seconds": {side: sum(p[side]["seconds"] for p in portions) for side in SIDES},

@@ -20,7 +20,7 @@ from torch.backends.cpu import get_cpu_capability
 from benchmarks.adversarial_training import CLASSES, MODELS, SIDE
 from benchmarks.autoattack_attacks import timed
 from benchmarks.autoattack_sides import HOME, SIDES, contiguous
-from benchmarks.machine import forward_flops, matmul_peak
+from benchmarks.machine import convolution_peak, forward_flops, matmul_peak
 from ops.attack.attacks import Attack, published
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
@@ -32,6 +32,8 @@ from pipelines.resources import git_commit
 BALL = Threat(norm="linf", eps=1e-5)
 CHOICE = 4
 """Images from which each one is chosen."""
+PASSES = {"apgd-ce": 2, "apgd-t": 2, "fab-t": 3, "square": 1}
+"""Of one step, forward or backward; a gradient of the images alone takes as many operations as a forward pass."""
 STEPS = {"apgd-ce": 5, "apgd-t": 5, "fab-t": 5, "square": 20}
 IMAGES = {"small": 128, "preact-18-quarter": 128, "preact-18": 64, "wrn-28-10": 32}
 ROUNDS = {"small": 5, "preact-18-quarter": 5, "preact-18": 3, "wrn-28-10": 1}
@@ -120,6 +122,8 @@ def measure(name: str) -> dict[str, Any]:
         "megaflops": forward_flops(MODELS[name], CLASSES, SIDE) / 1e6,
         "instructions": get_cpu_capability(),
         "matmul GFLOP/s": matmul_peak(),
+        "convolution GFLOP/s": convolution_peak(),
+        "passes": sum(PASSES[attack.name] * budget(attack) for attack in attacks),
         "bfloat16 gain": bfloat16,
         "seconds": medians,
         "whole": {side: statistics.median(whole[side]) for side in SIDES},

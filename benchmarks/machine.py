@@ -3,6 +3,7 @@
 import time
 
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ops.models.build import build_classifier
@@ -18,6 +19,18 @@ def matmul_peak(side: int = 2048, times: int = 5) -> float:
         a @ b
         best = min(best, time.perf_counter() - begun)
     return 2 * side**3 / best / 1e9
+
+
+def convolution_peak(channels: int = 256, side: int = 16, images: int = 16, times: int = 5) -> float:
+    """Return the best GFLOP/s of a direct 3x3 convolution in float32, images and kernels in channels_last."""
+    x = torch.ones(images, channels, side, side).contiguous(memory_format=torch.channels_last)
+    kernels = torch.ones(channels, channels, 3, 3).contiguous(memory_format=torch.channels_last)
+    best = float("inf")
+    for _ in range(times + 1):
+        begun = time.perf_counter()
+        functional.conv2d(x, kernels, padding=1)
+        best = min(best, time.perf_counter() - begun)
+    return 2 * 9 * channels**2 * side**2 * images / best / 1e9
 
 
 def forward_flops(architecture: Architecture, classes: int, side: int) -> int:

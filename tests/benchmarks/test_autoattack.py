@@ -13,9 +13,11 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from benchmarks.autoattack_agreement import judge
-from benchmarks.autoattack_page import with_bfloat16
+from benchmarks.autoattack_networks import PASSES, budget
+from benchmarks.autoattack_page import reached_by_reference, with_bfloat16
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import Z, paired_score
+from ops.attack.attacks import published
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
 
@@ -81,3 +83,10 @@ def test_bfloat16_shortens_all_attacks_but_square():
     assert with_bfloat16(outcome) == f"{36 / (2 + 2 + 4):.2f}"
     slower = {**outcome, "bfloat16 gain": {"forward": 0.5, "both": 0.5}}
     assert with_bfloat16(slower) == "3.00", "nobody would use it there"
+
+
+def test_a_reference_that_does_nothing_but_its_operations_reaches_the_peak():
+    outcome = {"passes": 9700, "megaflops": 100.0, "whole": {"reference": 9.7}, "convolution GFLOP/s": 200.0}
+    assert reached_by_reference(outcome) == "0.50"
+    budgets = {attack.name: budget(attack) * PASSES[attack.name] for attack in published("standard", "linf")}
+    assert budgets == {"apgd-ce": 200, "apgd-t": 1800, "fab-t": 2700, "square": 5000}
