@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ops.models.build import build_classifier
+from tests.ops.models.conftest import SMALL
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
@@ -46,6 +47,20 @@ def test_normalisation_is_inside(architecture, build):
     normalised = (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
     torch.testing.assert_close(model(x), plain(normalised))
     assert not torch.allclose(model(x), plain(x))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("shape", [(3, 3, 5, 7), (1, 3, 8, 1), (2, 3, 1, 4), (0, 3, 4, 4)], ids=str)
+def test_normalisation_is_the_formula_in_any_layout(build, layout, shape):
+    model = build(SMALL["preact_resnet"])
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout).requires_grad_()
+    formula = (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    found = model.normalise(x)
+    assert torch.equal(found, formula)
+    assert found.is_contiguous(memory_format=layout)
+    direction = torch.rand(shape, generator=torch.Generator().manual_seed(2))
+    slopes = [torch.autograd.grad((y * direction).sum(), x)[0] for y in (found, formula)]
+    assert torch.equal(*slopes)
 
 
 def test_every_weight_takes_part(architecture, build):
