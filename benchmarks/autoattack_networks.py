@@ -84,7 +84,7 @@ def bfloat16_gain(model: nn.Module, x: torch.Tensor, times: int = 5) -> dict[str
 
 def budget(attack: Attack) -> int:
     """Return the steps of an attack towards all its targets."""
-    return attack.steps * attack.targets if attack.name.endswith("-t") else attack.steps
+    return attack.steps * (attack.targets or 1)
 
 
 def measure(name: str) -> dict[str, Any]:

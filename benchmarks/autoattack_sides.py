@@ -55,7 +55,7 @@ def ask_reference(
         with torch.no_grad():
             wrong = model(x[:1]).shape[1] - 1
         peer.apgd.n_restarts = peer.fab.n_restarts = 1
-        peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = min(attack.targets, wrong)
+        peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = min(attack.targets or wrong, wrong)
         steps = attack.steps
     if steps is not None:
         peer.apgd.n_iter = peer.apgd_targeted.n_iter = peer.fab.n_iter = peer.square.n_queries = steps

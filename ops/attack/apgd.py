@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ops.attack.apgd_l1 import shrinking_apgd
+from ops.attack.apgd_l1 import largest_ball, shrinking_apgd
 from ops.attack.apgd_search import Search, run_search
 from ops.attack.objectives import Objective, objective_of, rank_wrong_classes
 from ops.attack.pgd import Found, restart_seeds
@@ -53,6 +53,10 @@ def apgd(
     steps since the last one, or whose step size and best value are what they were then. For L1 see `shrinking_apgd`. An
     example's result depends on its own seed (N,) int64, not on its batch: no decision looks at another example.
 
+    Two deviations from the public code. In L-inf it stretches the random start to the surface of the cube, where in
+    thousands of values a uniform one nearly is. And at the first checkpoint it compares the first step with an objective of
+    0, here as in the paper with that of the start.
+
     `eot` above 1 is for models that draw random numbers: each gradient is the mean over as many passes (expectation over
     transformation, Athalye et al. 2018), no search ends before its last step, and the last misclassified iterate counts.
     What is spent on an example (see `Found`) is added to `passes` (N,) int64, if that is given.
@@ -61,14 +65,15 @@ def apgd(
     """
     objective = objective_of(loss, targets, eot)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
-    found = search(model, images, labels, threat, objective, steps, random_start(images, threat, example_seeds))
+    ball = largest_ball(threat)
+    found = search(model, images, labels, threat, objective, steps, random_start(images, ball, example_seeds))
     for number in range(1, restarts):
         places = found.standing()
         if not len(places):
             break
         x, seeds = images[places], restart_seeds(example_seeds, places, number)
         aim = objective.only(~found.fooled)
-        again = search(model, x, labels[places], threat, aim, steps, random_start(x, threat, seeds))
+        again = search(model, x, labels[places], threat, aim, steps, random_start(x, ball, seeds))
         found.improve(places, again)
     if passes is not None:
         passes += found.passes
@@ -107,7 +112,7 @@ def apgd_targeted(
         if not len(places):
             break
         x = images[places]
-        begin = random_start(x, threat, restart_seeds(example_seeds, places, number))
+        begin = random_start(x, largest_ball(threat), restart_seeds(example_seeds, places, number))
         aim = objective_of(loss, ranking[places, rank], eot)
         found.improve(places, search(model, x, labels[places], threat, aim, steps, begin))
     if passes is not None:

@@ -18,10 +18,8 @@ RADII = ((3.0, 0.3), (2.0, 0.3))
 
 REVIEW_SHARE = 0.04
 """Sparsity and step size are reviewed after every 4 % of the steps."""
-FIRST_SHARE = 0.2
-"""Share of the pixel values that a step moves before the first review."""
 FEWER = 1.5
-"""A step moves the number of pixel values that the best point has moved, divided by this."""
+"""A step moves the number of pixel values that the best point (at first, the start) has moved, divided by this."""
 SHRINK = 1.5
 """Divides the step size at a review where the best point has not become sparser."""
 SMALLEST = 10.0
@@ -44,7 +42,8 @@ def shrinking_apgd(
     """Return what `sparse_apgd` finds from the best points of larger balls: 3 eps, 2 eps, eps (AutoAttack, L1).
 
     30 % of the steps are for each of the larger radii. What is misclassified there does not count and ends nothing: the
-    point of the largest objective, projected, is where the next radius starts.
+    point of the largest objective, projected, is where the next radius starts. `start` is a point of the largest ball
+    (`largest_ball`).
     """
     left = steps
     spent = torch.zeros_like(labels)
@@ -57,6 +56,11 @@ def shrinking_apgd(
     found = sparse_apgd(model, images, labels, threat, objective, left, project(start, images, threat))
     found.passes += spent
     return found
+
+
+def largest_ball(threat: Threat) -> Threat:
+    """Return the ball in which a search under this threat starts: for L1 that of the largest radius, else its own."""
+    return threat.model_copy(update={"eps": RADII[0][0] * threat.eps}) if threat.norm == "l1" else threat
 
 
 @dataclass
@@ -79,12 +83,22 @@ class _SparseSearch(Search):
         """Adapt sparsity and step size to the best point, and start again from it where it has become sparser."""
         if number % self.period:
             return
-        moved = ((self.best - self.centre).abs() > DUST).flatten(1).sum(dim=1).float()
+        moved = _moved(self.best, self.centre)
         sparser = moved < SPARSER * self.moved
-        self.share = (moved / FEWER).floor() / self.x[0].numel()
+        self.share = _share(moved, self.x)
         self.size = torch.where(sparser, threat.eps, (self.size / SHRINK).clamp_min(threat.eps / SMALLEST))
         self.return_to_best(sparser)
         self.moved = moved
+
+
+def _moved(x: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
+    """Return how many pixel values (N,) differ between `x` and `centre` (N, ...)."""
+    return ((x - centre).abs() > DUST).flatten(1).sum(dim=1).float()
+
+
+def _share(moved: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return the share (N,) of the pixel values that the next steps move."""
+    return (moved / FEWER).floor() / x[0].numel()
 
 
 def sparse_apgd(
@@ -111,12 +125,12 @@ def sparse_apgd(
     """
 
     def begin(common: dict[str, Any]) -> Search:
-        value = common["value"]
+        moved = _moved(start, images)
         return _SparseSearch(
             **common,
-            size=torch.full_like(value, threat.eps),
-            share=torch.full_like(value, FIRST_SHARE),
-            moved=torch.full_like(value, float(images[0].numel() if len(images) else 1)),
+            size=torch.full_like(common["value"], threat.eps),
+            share=_share(moved, start) if len(start) else moved,
+            moved=moved,
             period=max(int(REVIEW_SHARE * steps), 1),
         )
 

@@ -9,7 +9,10 @@ from ops.config import Config
 
 AttackName = Literal["pgd", "multitargeted", "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
 AttackList = Literal["standard", "plus", "rand"]
+Rule = Literal["steepest", "adam"]
+"""Steps of fixed length in the threat's norm, or Adam's."""
 TARGETED = ("multitargeted", "apgd-t", "fab-t")
+RULED = ("pgd", "multitargeted")
 AVERAGING = ("apgd-ce", "apgd-dlr", "apgd-t")
 
 
@@ -22,7 +25,17 @@ class Attack(Config):
     )
     steps: int = Field(40, ge=1, description="Steps of each restart and target; for square, queries.")
     restarts: int = Field(1, ge=1, description="Attempts; those after the first meet what still stands.")
-    targets: int = Field(9, ge=1, description="Wrong classes that targeted attacks aim at, the most likely first.")
+    targets: int | None = Field(
+        None,
+        ge=1,
+        description="Wrong classes that targeted attacks aim at, the most likely first. If not given, 9 as in AutoAttack; for "
+        "multitargeted all, as in the paper.",
+    )
+    rule: Rule = Field(
+        "steepest",
+        description="How pgd and multitargeted step: steepest (signs in L-inf), or adam, at the rates of Rebuffi et al. 2021 "
+        "(their PGD-40: 40 steps; not in L1).",
+    )
     eot: int = Field(
         1,
         ge=1,
@@ -34,6 +47,8 @@ class Attack(Config):
     def _used(self) -> "Attack":
         if self.name not in TARGETED and "targets" in self.model_fields_set:
             raise ValueError(f"{self.name} aims at no class; targets belongs to {', '.join(TARGETED)}")
+        if self.name not in RULED and "rule" in self.model_fields_set:
+            raise ValueError(f"{self.name} has steps of its own; rule belongs to {', '.join(RULED)}")
         if self.name not in AVERAGING and "eot" in self.model_fields_set:
             raise ValueError(f"{self.name} averages no gradients; eot belongs to {', '.join(AVERAGING)}")
         if self.name in ("apgd-t", "square") and self.restarts > 1:

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
+from ops.attack.attacks import Rule
 from ops.attack.objectives import objective_of, rank_wrong_classes
-from ops.attack.pgd import Found, Rule, climb, restart_seeds, step_rule
+from ops.attack.pgd import Found, climb, restart_seeds, step_rule
 from ops.attack.projections import random_start
 from ops.attack.threat import Threat
 

@@ -1,19 +1,17 @@
 """Projected gradient descent (Madry et al. 2018) with steepest or Adam steps and restarts, for evaluation."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
 from ops.attack.ascent import AdamAscent, SteepestAscent, evaluation_rates
+from ops.attack.attacks import Rule
 from ops.attack.objectives import Objective, objective_of
 from ops.attack.projections import Start, random_start
 from ops.attack.threat import Threat
 from ops.models.frozen import frozen_parameters
 
-Rule = Literal["steepest", "adam"]
-"""Steps of fixed length in the threat's norm, or Adam's."""
 FIRST_SHARE = 0.2
 """L1: share of the pixel values that the first steps move, as in L1-APGD."""
 SEED_STRIDE = 0x9E3779B9

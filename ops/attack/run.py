@@ -8,6 +8,7 @@ from torch import nn
 from ops.attack.apgd import apgd, apgd_targeted
 from ops.attack.attacks import Attack
 from ops.attack.fab import fab, fab_targeted
+from ops.attack.guard import check_pixels, numbers_only
 from ops.attack.multitargeted import multitargeted
 from ops.attack.pgd import pgd
 from ops.attack.projections import norm_of
@@ -34,8 +35,12 @@ def run_attack(
 
     The difference of logits ratio needs 3 classes, 4 where it is targeted. With fewer its numerator, the margin, takes its
     place: steps follow only the direction of the gradient, and the denominator is there for scale.
+
+    Raises AmalgamError for images outside [0, 1], for a network with one class, and for logits or gradients that are no
+    numbers.
     """
-    with frozen_parameters(model):
+    check_pixels(images)
+    with frozen_parameters(model), numbers_only(model):
         return _run(model, attack, images, labels, threat, {"example_seeds": example_seeds, "passes": passes})
 
 
@@ -49,12 +54,13 @@ def _run(
 ) -> torch.Tensor:
     """Call the attack of that name."""
     options: dict[str, Any] = {"steps": attack.steps, "restarts": attack.restarts, **seeded}
-    targets: dict[str, Any] = {"targets": attack.targets}
+    targets: dict[str, Any] = {} if attack.targets is None else {"targets": attack.targets}
+    ruled: dict[str, Any] = {"rule": attack.rule}
     averaged: dict[str, Any] = {"eot": attack.eot}
     if attack.name == "pgd":
-        return pgd(model, images, labels, threat, loss="margin", **options)
+        return pgd(model, images, labels, threat, loss="margin", **options, **ruled)
     if attack.name == "multitargeted":
-        return multitargeted(model, images, labels, threat, **options, **targets)
+        return multitargeted(model, images, labels, threat, **options, **targets, **ruled)
     if attack.name == "apgd-ce":
         return apgd(model, images, labels, threat, loss="ce", **options, **averaged)
     if attack.name == "apgd-dlr":
