@@ -3,28 +3,26 @@
     python -m benchmarks.autoattack [--cifar10 ZIP] [--parts attacks networks agreement speed] [--images 256]
     python -m benchmarks.autoattack --json [--quick]     # one line; --quick: few images, a twentieth of the steps
 
-Parts: `attacks` (each attack on its own, on the networks of the default lineage: needs `make demo` first), `agreement` and
-`speed` (whole ensembles on photographs: they need a zip with the JPEG class folders of CIFAR-10) and `networks` (the
-speed on networks of the literature's size). What is measured is kept in `.amalgam/studies/autoattack`, so that a stopped
-run goes on; `docs/results/evaluation.*` is written from all that is there.
+Parts: `attacks` (each attack on its own), `agreement` and `speed` (whole ensembles), all three on photographs: they need a zip
+with the JPEG class folders of CIFAR-10; and `networks` (the speed on networks of the literature's size). --json and --quick
+attack the robust network of the lineage (needs `make demo` first). What is measured is kept in
+`.amalgam/studies/autoattack`, so that a stopped run goes on; `docs/results/evaluation.*` is written from all that is there.
 """
 
 import argparse
 import json
 import logging
+import time
 from pathlib import Path
 
 from ops.runtime import prepare_threads
 
 prepare_threads()
 
-from benchmarks import autoattack_agreement, autoattack_networks  # noqa: E402
-from benchmarks.autoattack_attacks import THREAT, Outcome, compare, subjects  # noqa: E402
+from benchmarks import autoattack_agreement, autoattack_attacks, autoattack_networks  # noqa: E402
 from benchmarks.autoattack_page import summary, write  # noqa: E402
-from benchmarks.autoattack_sides import HOME  # noqa: E402
 from ops.attack.attacks import Attack, published  # noqa: E402
 from ops.errors import AmalgamError  # noqa: E402
-from ops.files import read_json, write_json  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
 ENSEMBLES = {question.part: question for question in (autoattack_agreement.AGREEMENT, autoattack_agreement.SPEED)}
@@ -36,7 +34,7 @@ def main() -> None:
     """Measure, and print or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--images", type=int, default=256, help="attacks: images of the embedded dataset")
+    parser.add_argument("--images", type=int, default=256, help="--json: images of the embedded dataset")
     parser.add_argument("--photographs", type=int, help="agreement, speed: test images (default: 8000, 64)")
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="JPEG class folders of CIFAR-10")
     parser.add_argument("--page", action="store_true", help="only write the page from what is there")
@@ -46,7 +44,10 @@ def main() -> None:
     configure_torch()
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     if chosen.json or chosen.quick:
-        print(json.dumps(summary(robust(24 if chosen.quick else chosen.images, chosen.quick))))
+        try:
+            print(json.dumps(summary(robust(24 if chosen.quick else chosen.images, chosen.quick))))
+        except AmalgamError as error:
+            raise SystemExit(str(error)) from None
         return
     if not chosen.page:
         try:
@@ -55,7 +56,7 @@ def main() -> None:
             raise SystemExit(str(error)) from None
     write(
         COMMAND,
-        read_json(HOME / "attacks.json") if (HOME / "attacks.json").exists() else {},
+        autoattack_attacks.outcomes(),
         {part: autoattack_agreement.outcomes(question) for part, question in ENSEMBLES.items()},
         autoattack_networks.kept(),
     )
@@ -64,9 +65,7 @@ def main() -> None:
 def measure(chosen: argparse.Namespace) -> None:
     """Measure what the command line asks for, and keep it."""
     if "attacks" in chosen.parts:
-        everything = published("standard", THREAT.norm)
-        found = {name: compare(name, *subject, everything) for name, subject in subjects(chosen.images).items()}
-        write_json(HOME / "attacks.json", found)
+        autoattack_attacks.measure(chosen.cifar10)
     if "networks" in chosen.parts:
         autoattack_networks.measure_all()
     for part, question in ENSEMBLES.items():
@@ -74,10 +73,12 @@ def measure(chosen: argparse.Namespace) -> None:
             autoattack_agreement.measure(question, chosen.cifar10, chosen.photographs or question.images)
 
 
-def robust(count: int, quick: bool) -> Outcome:
-    """Return what both sides find on the robust model."""
-    attacks = published("standard", THREAT.norm)
-    return compare("robust", *subjects(count)["robust"], [shortened(a) for a in attacks] if quick else attacks)
+def robust(count: int, quick: bool) -> autoattack_attacks.Outcome:
+    """Return what both sides find on the robust model of the lineage."""
+    threat = autoattack_attacks.EMBEDDED
+    attacks = published("standard", threat.norm)
+    chosen = [shortened(attack) for attack in attacks] if quick else attacks
+    return autoattack_attacks.compare("robust", *autoattack_attacks.embedded(count), chosen, threat, time.perf_counter)
 
 
 def shortened(attack: Attack) -> Attack:

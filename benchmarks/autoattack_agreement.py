@@ -108,10 +108,10 @@ def measure(question: Question, archive: Path | None, wanted: int) -> None:
 
     Several processes may do it together: a portion that another one is at is left to it.
     """
-    shards = _shards(archive)
+    shards = photographs(archive)
     images = open_images(shards, SPLIT, STATE / "cache")
     images = images.subset(np.arange(min(wanted, len(images))))
-    models = _models(question, shards)
+    models = trained_models(question, shards)
     for first in range(0, len(images), question.portion):
         portion = images.subset(np.arange(first, min(first + question.portion, len(images))))
         for name, model in models.items():
@@ -193,7 +193,7 @@ def _ours(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps:
     return robust
 
 
-def _shards(archive: Path | None) -> Path:
+def photographs(archive: Path | None) -> Path:
     """Return the images, made from the zip once."""
     out = HOME / "cifar10"
     if archive is None and not out.exists():
@@ -205,7 +205,7 @@ def _shards(archive: Path | None) -> Path:
     return out
 
 
-def _models(question: Question, shards: Path) -> dict[str, nn.Module]:
+def trained_models(question: Question, shards: Path) -> dict[str, nn.Module]:
     """Return the networks, trained once."""
 
     def trained(name: str, recipe: Recipe) -> nn.Module:

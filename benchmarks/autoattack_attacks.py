@@ -1,72 +1,123 @@
-"""Each attack of AutoAttack on its own, on the networks of the default lineage. Part of `benchmarks.autoattack`.
+"""Each attack of AutoAttack on its own, under all norms. Part of `benchmarks.autoattack`.
 
-Three models: one trained without attacks, one trained by TRADES, and the first behind a rounding of its input, which has
-no gradient. Each attack of the list `standard` meets all images that a model classifies correctly, on both sides with the
-same budget; the ensemble's outcome of an image is the worst of its four. The two sides take turns, attack by attack, in
-one process with the same threads. Outcomes are kept, so that a stopped run goes on.
+The networks and photographs are those of the part `agreement`. Each attack meets all images that a network classifies
+correctly, on both sides with the same budget; the ensemble's outcome of an image is the worst of the attacks of the list
+`standard`. The two sides take turns, attack by attack, in one process with the same threads. A network under a threat is
+kept when it is done, so that a stopped run goes on, and several processes may share the work.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 from torch.backends.cpu import get_cpu_capability
 
-from benchmarks.autoattack_sides import HOME, SIDES, Rounded, ask_reference, contiguous
-from ops.attack.attacks import Attack
+from benchmarks.autoattack_agreement import AGREEMENT, SMALL, SPLIT, USUAL, photographs, trained_models
+from benchmarks.autoattack_sides import HOME, SIDES, ask_reference, contiguous
+from ops.attack.attacks import Attack, published
 from ops.attack.run import run_attack, verify_adversarial
-from ops.attack.threat import Threat
+from ops.attack.threat import Norm, Threat
 from ops.data.loading import open_images
 from ops.errors import AmalgamError
 from ops.evaluate.config import HonestyConfig
 from ops.evaluate.honesty import Sign, probe_model
 from ops.evaluate.predicting import choose
 from ops.files import read_json, write_json
-from ops.models.checkpoint import load_classifier, weights_digest
+from ops.models.checkpoint import load_classifier
 from pipelines.project import STATE, STORE
 from pipelines.resources import git_commit
 
-KEPT = HOME / "attacks"
-THREAT = Threat(norm="linf", eps=4 / 255)
-BATCH = 128
-SPLIT = "test"
+IMAGES, BATCH = 200, 200
+PAIRS = {
+    "undefended": (SMALL, Threat(norm="l2", eps=0.2), Threat(norm="l1", eps=3)),
+    "robust": (USUAL, Threat(norm="l2", eps=0.5), Threat(norm="l1", eps=8)),
+    "masked": (USUAL,),
+}
+"""Networks and the threats that they meet: radii at which some images fall and some stand."""
+EMBEDDED = Threat(norm="linf", eps=4 / 255)
 Outcome = dict[str, Any]
 
 
-def subjects(count: int) -> dict[str, tuple[nn.Module, torch.Tensor, torch.Tensor]]:
-    """Return each model with images (N, 3, H, W) that it classifies correctly, out of `count`, and their labels (N,)."""
-    real, folders = STORE / "real_shards", {n: STORE / "classifier" / n / "seed-0" for n in ("scorer", "real")}
-    if not all(folder.exists() for folder in (real, *folders.values())):
-        raise AmalgamError("the store has no classifiers to attack", "run make demo first")
-    images = choose(open_images(real, SPLIT, STATE / "cache"), SPLIT, count, seed=0)
-    every = np.arange(len(images))
+def attacks_in(norm: Norm) -> list[Attack]:
+    """Return the attacks of `standard`, and those that only `plus` has, with one attempt."""
+    return [*published("standard", norm), Attack(name="apgd-dlr", steps=100), Attack(name="fab", steps=100)]
+
+
+def measure(archive: Path | None) -> None:
+    """Let both sides attack every network under all its threats, and keep what they find."""
+    shards = photographs(archive)
+    images = open_images(shards, SPLIT, STATE / "cache").subset(np.arange(IMAGES))
+    every = np.arange(IMAGES)
     x, y = images.batch(every).contiguous(), images.targets(every)
-    undefended, robust = (load_classifier(folders[n], torch.device("cpu"))[0] for n in ("scorer", "real"))
-    found: dict[str, tuple[nn.Module, torch.Tensor, torch.Tensor]] = {}
-    for name, model in (("undefended", undefended), ("robust", robust), ("masked", Rounded(undefended).eval())):
-        with torch.no_grad():
-            right = model(x.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == y
-        found[name] = (model, x[right], y[right])
+    for name, model in trained_models(AGREEMENT, shards).items():
+        for threat in PAIRS[name]:
+            path = kept(name, threat)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
+                if not path.exists():
+                    found = compare(
+                        name, model, *right(model, x, y), attacks_in(threat.norm), threat, time.process_time
+                    )
+                    write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
+
+
+def kept(name: str, threat: Threat) -> Path:
+    """Return where the outcomes of a network under a threat are kept."""
+    return HOME / "attacks" / f"{name}-{threat.norm}.json"
+
+
+def outcomes() -> dict[str, dict[str, Outcome]]:
+    """Return what is kept, by network and threat."""
+    found: dict[str, dict[str, Outcome]] = {}
+    for name, threats in PAIRS.items():
+        done = {str(threat): read_json(kept(name, threat)) for threat in threats if kept(name, threat).exists()}
+        if done:
+            found[name] = done
     return found
 
 
-def compare(name: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor, attacks: Sequence[Attack]) -> Outcome:
+def embedded(count: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Return the robust network of the lineage with those of `count` embedded images (N, 3, H, W) that it has right."""
+    real, folder = STORE / "real_shards", STORE / "classifier" / "real" / "seed-0"
+    if not (real.exists() and folder.exists()):
+        raise AmalgamError("the store has no classifier to attack", "run make demo first")
+    images = choose(open_images(real, SPLIT, STATE / "cache"), SPLIT, count, seed=0)
+    every = np.arange(len(images))
+    model = load_classifier(folder, torch.device("cpu"))[0]
+    return model, *right(model, images.batch(every).contiguous(), images.targets(every))
+
+
+@torch.no_grad()
+def right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the images (M, 3, H, W) that the model classifies correctly, and their labels (M,)."""
+    chosen = model(x.contiguous(memory_format=torch.channels_last)).argmax(dim=1) == y
+    return x[chosen], y[chosen]
+
+
+def compare(
+    name: str,
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    attacks: Sequence[Attack],
+    threat: Threat,
+    clock: Callable[[], float],
+) -> Outcome:
     """Return for each side and attack which images (N,) survive and the seconds it took; and the signs of masking."""
     networks = {"reference": contiguous(model), "ours": model}
     sides: dict[str, dict[str, Outcome]] = {side: {} for side in SIDES}
     for attack in attacks:
         for side in SIDES:
-            path = KEPT / f"{name}-{attack.name}-{attack.steps}-{len(x)}-{weights_digest(model)[:8]}" / f"{side}.json"
-            if not path.exists():
-                seconds, survived = timed(side, networks[side], x, y, attack, THREAT, BATCH)
-                about = {"instructions": get_cpu_capability(), "revision": git_commit()}
-                write_json(path, {"seconds": seconds, "survived": survived, **about})
-            sides[side][attack.name] = read_json(path)
-            print(f"{name}, {attack.name}, {side}: {sides[side][attack.name]['seconds']:.1f} s", flush=True)
-    signs = probe_model(model, x[:64], y[:64], THREAT, HonestyConfig(), torch.arange(64)[: len(x)]).signs
+            seconds, survived = timed(side, networks[side], x, y, attack, threat, BATCH, clock)
+            sides[side][attack.name] = {"seconds": seconds, "survived": survived}
+            print(f"{name}, {threat}, {attack.name}, {side}: {np.mean(survived):.3f} in {seconds:.1f} s", flush=True)
+    signs = probe_model(model, x[:64], y[:64], threat, HonestyConfig(), torch.arange(64)[: len(x)]).signs
     gradient = np.all([o["survived"] for a, o in sides["ours"].items() if a != "square"], axis=0)
     black_box = gradient & ~np.array(sides["ours"]["square"]["survived"])
     signs.append(Sign("images that only the black-box attack turns", float(black_box.mean())))
@@ -74,15 +125,22 @@ def compare(name: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor, attac
 
 
 def timed(
-    side: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor, attack: Attack, threat: Threat, batch: int
+    side: str,
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    attack: Attack,
+    threat: Threat,
+    batch: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, list[bool]]:
     """Return the seconds that an attack takes on images (N, 3, H, W), and which of them survive (N,)."""
-    begun = time.perf_counter()
+    begun = clock()
     if side == "reference":
         adversarial = ask_reference(model, x, y, threat, batch, attack)
     else:
         adversarial = _ours(model, x.contiguous(memory_format=torch.channels_last), y, attack, threat, batch)
-    seconds = time.perf_counter() - begun
+    seconds = clock() - begun
     verify_adversarial(adversarial, x, threat, f"{attack.name} ({side})")
     with torch.no_grad():
         survived: list[bool] = (model(adversarial).argmax(dim=1) == y).tolist()

@@ -13,6 +13,8 @@ HOME = STATE / "studies" / "autoattack"
 """What is measured is kept here."""
 SIDES = ("reference", "ours")
 LEVELS = 15
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+"""As the reference calls them."""
 
 
 class Rounded(nn.Module):
@@ -43,18 +45,20 @@ def ask_reference(
 ) -> torch.Tensor:
     """Return what pyautoattack makes of images (N, 3, H, W) in [0, 1], contiguous, with labels (N,).
 
-    Its standard version, or one `attack` with that one's budget, targets capped at the wrong classes as its users have to.
-    `steps` shortens every attack of the standard version.
+    Its standard version, or one `attack` with that one's budget, targets capped at the wrong classes as its users have to,
+    and in L1 with its larger balls. `steps` shortens every attack of the standard version.
     """
     from pyautoattack import AutoAttack
 
     if attack is None:
-        peer = AutoAttack(model, norm="Linf", eps=threat.eps, seed=0, version="standard")
+        peer = AutoAttack(model, norm=NORMS[threat.norm], eps=threat.eps, seed=0, version="standard")
     else:
-        peer = AutoAttack(model, attacks=[attack.name], norm="Linf", eps=threat.eps, seed=0, version="custom")
+        norm = NORMS[threat.norm]
+        peer = AutoAttack(model, attacks=[attack.name], norm=norm, eps=threat.eps, seed=0, version="custom")
         with torch.no_grad():
             wrong = model(x[:1]).shape[1] - 1
-        peer.apgd.n_restarts = peer.fab.n_restarts = 1
+        peer.apgd.n_restarts = peer.fab.n_restarts = attack.restarts
+        peer.apgd.use_largereps = peer.apgd_targeted.use_largereps = threat.norm == "l1"
         peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = min(attack.targets or wrong, wrong)
         steps = attack.steps
     if steps is not None:
