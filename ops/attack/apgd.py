@@ -16,7 +16,7 @@ from ops.attack.threat import Threat
 ALPHA = 0.75
 """Momentum: the weight of the new step against the last."""
 RHO = 0.75
-"""Halve the step where fewer than this share of the last steps raised the objective."""
+"""Halve the step where at most this share of the last steps raised the objective, as in the public code."""
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -49,13 +49,14 @@ def apgd(
     For each example the first misclassified iterate, else the one with the largest objective; an example that is
     misclassified is done, and only the others get another of the `restarts`. `loss` is ce, margin or dlr, or
     margin-targeted or dlr-targeted with target classes `targets` (N,) int64. Step size 2 eps at first; at each checkpoint
-    it is halved, and the search goes on from the best point, for examples whose objective rose in fewer than RHO of the
+    it is halved, and the search goes on from the best point, for examples whose objective rose in at most RHO of the
     steps since the last one, or whose step size and best value are what they were then. For L1 see `shrinking_apgd`. An
     example's result depends on its own seed (N,) int64, not on its batch: no decision looks at another example.
 
     Two deviations from the public code. In L-inf it stretches the random start to the surface of the cube, where in
     thousands of values a uniform one nearly is. And at the first checkpoint it compares the first step with an objective of
-    0, here as in the paper with that of the start.
+    0, here as in the paper with that of the start. As in the public code, after a return to the best point the next step
+    has risen if its objective is larger than at the point that was left, not than at the best one.
 
     `eot` above 1 is for models that draw random numbers: each gradient is the mean over as many passes (expectation over
     transformation, Athalye et al. 2018), no search ends before its last step, and the last misclassified iterate counts.

@@ -24,7 +24,7 @@ class Search(ABC):
     x: torch.Tensor
     gradient: torch.Tensor
     value: torch.Tensor
-    """The objective at `x`."""
+    """The objective at `x`; after a return to the best point, still that at the point that was left."""
     best: torch.Tensor
     best_value: torch.Tensor
     best_gradient: torch.Tensor

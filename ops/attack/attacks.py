@@ -63,6 +63,9 @@ def published(name: AttackList, norm: Norm) -> list[Attack]:
 
     L1 has five restarts of APGD-CE and five targets of APGD-T (Croce and Hein 2021). With fewer classes than targets, all
     wrong classes are aimed at. `rand`, for models that draw random numbers, averages gradients over 20 passes.
+
+    A deviation: APGD for L1 always comes from larger balls (`shrinking_apgd`). AutoAttack has them in `standard` only; it
+    says itself that `plus` is for L-inf and L2.
     """
     if name == "rand":
         return [Attack(name=loss, steps=100, eot=20) for loss in ("apgd-ce", "apgd-dlr")]
