@@ -58,7 +58,7 @@ def corruptions_asset(models: Sequence[dg.AssetKey], published: str | None) -> d
             config = step.config(CorruptionsConfig)
             files = step.parent(published) if published else None
             summary = measure_corruptions(
-                config, folders, real, step.out, step.scratch, step.cache, step.device, step, files
+                config, folders, real, step.out, step.ledger, step.cache, step.device, step, files
             )
             return step.finish(summary)
 
@@ -84,7 +84,9 @@ def shift_asset(models: Sequence[dg.AssetKey], sets: Mapping[str, str]) -> dg.As
             real = folders.pop("real_shards")
             config = step.config(ShiftConfig)
             raw = {name: step.parent(folder) for name, folder in sets.items()}
-            summary = measure_shift(config, folders, real, raw, step.out, step.scratch, step.cache, step.device, step)
+            summary = measure_shift(
+                config, folders, real, raw, step.out, step.scratch, step.ledger, step.cache, step.device, step
+            )
             return step.finish(summary)
 
     return shift

@@ -35,9 +35,9 @@ class Step(Monitor, Protocol):
 
     @property
     def ledger(self) -> Path:
-        """A folder that outlives the step, for finished pieces: new when code or parameters changed, not when inputs did.
+        """A folder that outlives the step, for finished pieces: new when code changed, not when parameters or inputs did.
 
-        What is in it is named by the hash of what it was made from.
+        What is in it is named by the hash of what it was made from, and of the parameters on which it depends.
         """
 
     @property

@@ -25,7 +25,11 @@ def export_model(name: str, out: Path) -> None:
 
 
 def write_info(name: str, out: Path, split: str) -> None:
-    """Write RobustBench's model-info of the classifier `name` of the store from what `robustness` measured."""
+    """Write RobustBench's model-info of the classifier `name` of the store from what was measured of it.
+
+    That is what `robustness` measured, and `corruptions`, if it is up to date and measured the whole benchmark.
+    """
+    from ops.evaluate.corruption_info import with_corruptions
     from ops.evaluate.measurements import read_measurements
     from ops.evaluate.model_info import model_info_of, read_model_info, write_model_info
     from ops.files import read_json
@@ -35,17 +39,22 @@ def write_info(name: str, out: Path, split: str) -> None:
     from pipelines.state import status
 
     name, loaded = _model(name), project()
-    measured = next(stage for stage in loaded.stages if stage.folder == "robustness")
+    stages = {stage.folder: stage for stage in loaded.stages}
     with open_instance() as instance:
-        found, _ = status(loaded, instance, measured)
-    if found != "FRESH":  # params.yaml may say of other attacks than those that ran
-        raise AmalgamError(f"robustness is {found.lower()}", "python -m pipelines run robustness")
+        states = {each: status(loaded, instance, stages[each])[0] for each in ("robustness", "corruptions")}
+    if states["robustness"] != "FRESH":  # params.yaml may say of other attacks than those that ran
+        raise AmalgamError(f"robustness is {states['robustness'].lower()}", "python -m pipelines run robustness")
     card = ModelCard.model_validate(read_json(STORE / name / "model.json"))
     published = STORE / name / "published.json"
     about = read_model_info(published) if published.exists() else None
     rows = read_measurements(STORE / "robustness")
     doubts = read_json(STORE / "robustness" / "honesty.json")["warnings"]
-    write_model_info(out, model_info_of(card, name, rows, loaded.params.robustness, split, about=about, doubts=doubts))
+    info = model_info_of(card, name, rows, loaded.params.robustness, split, about=about, doubts=doubts)
+    if states["corruptions"] == "FRESH":
+        info = with_corruptions(info, name, read_measurements(STORE / "corruptions"), split)
+    else:
+        click.echo(f"corruptions is {states['corruptions'].lower()}: nothing is said of them")
+    write_model_info(out, info)
     click.echo(f"wrote {out}")
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pipelines.resources import TrackingRun
 
 PICTURE_BYTES = 150_000
+PICTURES = 16
+"""So many of an artefact are kept in the event log, the first by name; of the others there is the path."""
 
 
 def result(
@@ -31,7 +33,8 @@ def result(
     metadata: dict[str, Any] = dict(summary.figures)
     metadata |= {name: dg.MetadataValue.md(table(rows)) for name, rows in summary.tables.items() if rows}
     metadata |= {name: dg.MetadataValue.md(text) for name, text in summary.texts.items()}
-    metadata |= {path.stem: picture(path) for path in sorted((folder / "pictures").glob("*.png"))}
+    pictures = enumerate(sorted((folder / "pictures").glob("*.png")))
+    metadata |= {path.stem: picture(path, shown=number < PICTURES) for number, path in pictures}
     metadata |= {
         "folder": dg.MetadataValue.path(shown),
         "dvc md5": digest,
@@ -61,9 +64,9 @@ def _cell(value: Figure) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
-def picture(path: Path) -> dg.MetadataValue:
-    """Return a picture that the UI shows in place, or its path where it is too big to keep in the event log."""
+def picture(path: Path, *, shown: bool = True) -> dg.MetadataValue:
+    """Return a picture that the UI shows in place; its path if not `shown`, or where it is too big for the event log."""
     data = path.read_bytes()
-    if len(data) > PICTURE_BYTES:
+    if not shown or len(data) > PICTURE_BYTES:
         return dg.MetadataValue.path(path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path))
     return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{base64.b64encode(data).decode()})")

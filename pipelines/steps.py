@@ -137,8 +137,8 @@ class RunningStep(StepMonitor):
 
     @property
     def ledger(self) -> Path:
-        """The ledger of this code and these parameters; those of others are removed."""
-        mine = STATE / "ledger" / self.stage.name / self.code[:16]
+        """The ledger of this code, whatever the parameters; those of other code are removed."""
+        mine = STATE / "ledger" / self.stage.name / code_version(self.stage.sources, None)[:16]
         for other in mine.parent.glob("*"):
             if other != mine:
                 shutil.rmtree(other, ignore_errors=True)

@@ -43,6 +43,9 @@ class RobustnessConfig(Config):
         description="Passes in which an image is classified; the class that most of them give counts. If not given, as many "
         "as attacks average gradients over (`eot`): 1, or 20 with rand.",
     )
+    examples: int = Field(
+        8, ge=0, le=24, description="Worst examples of each model and threat that are stored and drawn; 0: none."
+    )
     temperature_split: str = Field("validation", description="Split whose images set the temperature of each model.")
     seed: int = Field(0, description="Seed of the choice of images and of the attacks.")
     honesty: HonestyConfig = HonestyConfig()

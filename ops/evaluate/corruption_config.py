@@ -12,7 +12,7 @@ T = TypeVar("T", str, int)
 
 
 class CorruptionsConfig(Config):
-    """Which images are corrupted, how, and how sure the numbers are."""
+    """Which images are corrupted, how, and how sure the numbers are; models that draw random numbers are asked once."""
 
     splits: list[str] = Field(min_length=1, description="Splits to evaluate.")
     corruptions: list[str] = Field(
@@ -30,7 +30,9 @@ class CorruptionsConfig(Config):
         description="Images of each split, classes and groups as they come; with the same seed, those that "
         "`robustness` attacks are among them or the other way round.",
     )
-    batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
+    batch: int = Field(
+        256, ge=1, description="Images in a batch (does not change results, but for models that draw random numbers)."
+    )
     baseline: str | None = Field(
         None,
         description="A measured model, such as classifier/real: mean corruption errors are then also given relative to "

@@ -9,41 +9,63 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ops.attack.objectives import Objective, cross_entropy, evaluate_objective
-from ops.attack.pgd import pgd
+from ops.attack.objectives import cross_entropy
 from ops.attack.projections import ascent_direction, project, random_start
 from ops.attack.threat import Threat
 from ops.evaluate.config import HonestyConfig
+from ops.evaluate.gradient_calls import gradient_calls
+from ops.evaluate.radii import Reached, are_right, highest_rise, outputs_of, plateau, reach
+from ops.models.frozen import frozen_parameters
 
-BLACK_BOX = "square"
 RANDOM = "difference of outputs for one input"
 """Not looked for where all attacks average gradients over draws, as AutoAttack's version `rand` does not."""
+PROBABILITIES = "outputs that look like probabilities"
+ASKING = "gradients asked for while predicting"
+MISSING = "images without a gradient"
+NO_NUMBER = "images whose gradient is no number"
+MISLEADING = "images where a random step is worse than the gradient's"
+BROKEN_OFF = "radii at which the attack breaks off"
+UNBOUNDED = "accuracy under an unbounded attack"
+RISE = "rise of accuracy with eps"
+PLATEAU = "accuracy that does not fall with eps"
+BATCH = "images whose answer depends on the batch"
+BLACK_BOX_ONLY = "images that only the black-box attack turns"
 LIMITS = {
-    "outputs that look like probabilities": 0.0,
+    PROBABILITIES: 0.0,
     RANDOM: 1e-4,
-    "images without a gradient": 0.0,
-    "images where a random step is worse than the gradient's": 0.25,
-    "accuracy under an unbounded attack": 0.05,
-    "rise of accuracy with eps": 0.02,
-    "images that only the black-box attack turns": 0.002,
+    ASKING: 0.0,
+    MISSING: 0.0,
+    NO_NUMBER: 0.0,
+    MISLEADING: 0.25,
+    BROKEN_OFF: 0.0,
+    UNBOUNDED: 0.05,
+    RISE: 0.02,
+    PLATEAU: 0.0,
+    BATCH: 0.0,
+    BLACK_BOX_ONLY: 0.002,
 }
-"""Each sign with the value above which it is raised. The second and the last limit are AutoAttack's."""
+"""Each sign with the value above which it is raised. Those of random outputs, of gradients that are asked for and of the
+black-box attack are AutoAttack's."""
 MEANINGS = {
-    "outputs that look like probabilities": "the model ends in a softmax: its gradients vanish; evaluate its logits",
+    PROBABILITIES: "the model ends in a softmax: its gradients vanish; evaluate its logits",
     RANDOM: "the model draws random numbers: evaluate it with attacks: rand",
-    "images without a gradient": "nothing for an attack to follow: rounding, saturation or a step function on the way",
-    "images where a random step is worse than the gradient's": "the gradient does not point to higher loss",
-    "accuracy under an unbounded attack": "an attack that may do anything fails: it does not work on this model",
-    "rise of accuracy with eps": "a larger ball holds the smaller one: the attack gets lost",
-    "images that only the black-box attack turns": "attacks by gradient should be the stronger ones",
+    ASKING: "the model optimises while it predicts: attacks that do not know of that are too weak",
+    MISSING: "nothing for an attack to follow: rounding, saturation or a step function on the way",
+    NO_NUMBER: "NaN or infinity, such as a root of 0 or an overflow on the way: no attack can follow it",
+    MISLEADING: "the gradient does not point to higher loss",
+    BROKEN_OFF: "it meets logits or gradients that are no numbers: what is lost there is not known",
+    UNBOUNDED: "an attack that may do anything fails: it does not work on this model",
+    RISE: "a larger ball holds the smaller one: the attack gets lost",
+    PLATEAU: "a larger ball brings images no nearer to another class: the attack makes no headway",
+    BATCH: "asked again beside other images it says something else: no figure of single images holds",
+    BLACK_BOX_ONLY: "attacks by gradient should be the stronger ones",
 }
-ROOM = 0.5
-"""The radius of the unbounded attack, for each pixel: in L-inf every image can become plain grey."""
+ASKED = 4
+"""Images of the pass in which calls for gradients are counted."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +97,9 @@ class Probe:
 
     signs: list[Sign]
     survivors: dict[float, np.ndarray]
-    """For each multiple of eps which images (N,) bool survive PGD; 0 is no attack, infinity the unbounded one."""
+    """For each multiple of eps which images (N,) bool survive PGD; 0 is no attack, infinity the unbounded one.
+
+    Radii at which the attack breaks off are left out."""
 
 
 def probe_model(
@@ -86,40 +110,32 @@ def probe_model(
     config: HonestyConfig,
     example_seeds: torch.Tensor,
 ) -> Probe:
-    """Return the signs of a model, and its accuracy against eps, from a few images (N, C, H, W) with labels (N,)."""
-    logits = _outputs(model, images)
-    standing = logits.argmax(dim=1) == labels
-    survivors = {0.0: standing.cpu().numpy()}
+    """Return the signs of a model, and its accuracy against eps, from a few images (N, C, H, W) with labels (N,).
+
+    Where logits or gradients are no numbers attacks cannot run. That is a sign of its own, and signs that rest on what
+    attacks find are then left out. An image to which the model gives no number counts as wrong.
+    """
+    logits = outputs_of(model, images)
+    standing = are_right(logits, labels)
+    gradient = _gradient(model, images, labels)
+    sound = logits.isfinite().all(dim=1) & gradient.flatten(1).isfinite().all(dim=1)
     x, y, seeds = images[standing], labels[standing], example_seeds[standing.cpu()]
-    wide = threat.model_copy(update={"eps": _everything(threat, images)})
-    for multiple, ball in [
-        *((m, threat.model_copy(update={"eps": m * threat.eps})) for m in sorted(config.multiples)),
-        (float("inf"), wide),
-    ]:
-        found = pgd(model, x, y, ball, steps=config.steps, loss="margin", example_seeds=seeds) if len(x) else x
-        survived = survivors[0.0].copy()
-        if len(x):
-            survived[survived] = (_outputs(model, found).argmax(dim=1) == y).cpu().numpy()
-        survivors[multiple] = survived
+    # an attack on a batch breaks off at the first gradient that is no number
+    reached = reach(model, x, y, threat, config, seeds) if sound[standing].all() else {}
+    survivors = {0.0: standing.cpu().numpy()}
+    for radius, found in reached.items():
+        survivors[radius] = survivors[0.0].copy()
+        survivors[radius][survivors[0.0]] = found.survived.cpu().numpy()
     signs = [
-        Sign("outputs that look like probabilities", float(look_like_probabilities(logits))),
+        Sign(PROBABILITIES, float(look_like_probabilities(logits))),
         Sign(RANDOM, _difference(model, images, logits)),
-        *_gradients(model, x, y, threat, seeds),
-        Sign("accuracy under an unbounded attack", float(survivors[float("inf")].mean())),
-        Sign("rise of accuracy with eps", _rise([s.mean() for s in survivors.values()])),
+        Sign(NO_NUMBER, float((~sound).float().mean())),
+        *_gradient_signs(model, x, y, gradient[standing], threat, seeds),
+        Sign(BROKEN_OFF, 1 - len(reached) / len({*config.multiples, float("inf")})),
+        *_curve_signs(survivors, reached, labels),
+        Sign(ASKING, float(gradient_calls(model, images[:ASKED]))),
     ]
     return Probe(signs, survivors)
-
-
-def black_box_sign(outcomes: pd.DataFrame, attacks: Sequence[str]) -> Sign | None:
-    """Return how many images (share) only Square turns, after all the attacks before it; None if it was not run.
-
-    `outcomes` has a column of survivals for each attack, in the order in which they ran.
-    """
-    if BLACK_BOX not in attacks or attacks.index(BLACK_BOX) == 0:
-        return None
-    before = attacks[attacks.index(BLACK_BOX) - 1]
-    return Sign("images that only the black-box attack turns", float((outcomes[before] & ~outcomes[BLACK_BOX]).mean()))
 
 
 def warnings(signs: Mapping[str, Sequence[Sign]]) -> list[str]:
@@ -132,14 +148,12 @@ def warnings(signs: Mapping[str, Sequence[Sign]]) -> list[str]:
     ]
 
 
-@torch.no_grad()
-def _outputs(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return model(x)
-
-
-def _everything(threat: Threat, images: torch.Tensor) -> float:
-    pixels = images[0].numel()
-    return ROOM * {"linf": 1.0, "l2": pixels**0.5, "l1": float(pixels)}[threat.norm]
+def _gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of the cross-entropy at the images, as it is: `evaluate_objective` may refuse what is no number."""
+    x = images.detach().requires_grad_(True)
+    with torch.enable_grad(), frozen_parameters(model):
+        (gradient,) = torch.autograd.grad(cross_entropy(model(x), labels).sum(), x)
+    return gradient
 
 
 def look_like_probabilities(logits: torch.Tensor) -> bool:
@@ -149,33 +163,55 @@ def look_like_probabilities(logits: torch.Tensor) -> bool:
 
 
 def _difference(model: nn.Module, images: torch.Tensor, logits: torch.Tensor) -> float:
-    """Return the largest distance between normalised outputs of the same images, as AutoAttack measures it."""
-    again = _outputs(model, images)
-    return float((F.normalize(again, dim=1, eps=1e-10) - F.normalize(logits, dim=1, eps=1e-10)).norm(dim=1).max())
+    """Return the largest distance between normalised outputs of the same images, as AutoAttack measures it.
+
+    Images whose outputs are no numbers tell nothing.
+    """
+    again = outputs_of(model, images)
+    distances = (F.normalize(again, dim=1, eps=1e-10) - F.normalize(logits, dim=1, eps=1e-10)).norm(dim=1)
+    return float(torch.where(distances.isfinite(), distances, 0).max())
 
 
-def _gradients(
-    model: nn.Module, x: torch.Tensor, labels: torch.Tensor, threat: Threat, seeds: torch.Tensor
+def _gradient_signs(
+    model: nn.Module,
+    x: torch.Tensor,
+    labels: torch.Tensor,
+    gradient: torch.Tensor,
+    threat: Threat,
+    seeds: torch.Tensor,
 ) -> list[Sign]:
-    """Return whether right examples have a gradient of the cross-entropy, and whether it points to higher loss."""
-    names = ("images without a gradient", "images where a random step is worse than the gradient's")
-    if not len(x):
-        return [Sign(name, 0.0) for name in names]
-    _, gradient, _ = evaluate_objective(model, x, labels, Objective(cross_entropy))
+    """Return whether right examples have a gradient of the cross-entropy, and whether it points to higher loss.
+
+    The second is looked for where the gradient is made of numbers.
+    """
     missing = gradient.flatten(1).abs().amax(dim=1) == 0
+    sound = gradient.flatten(1).isfinite().all(dim=1)
+    x, labels, gradient, seeds = x[sound], labels[sound], gradient[sound], seeds[sound.cpu()]
+    if not len(x):
+        return [Sign(MISSING, _share(missing)), Sign(MISLEADING, 0.0)]
     step = project(x + threat.eps * ascent_direction(gradient, threat, x), x, threat)
     chance = random_start(x, threat, seeds)
     if threat.norm == "linf":
         chance = project(x + threat.eps * (chance - x).sign(), x, threat)
-    up, by_chance = (F.cross_entropy(_outputs(model, p), labels, reduction="none") for p in (step, chance))
-    # rising as little as by chance is no better than chance
-    return [Sign(names[0], float(missing.float().mean())), Sign(names[1], float((up <= by_chance).float().mean()))]
+    up, by_chance = (F.cross_entropy(outputs_of(model, p), labels, reduction="none") for p in (step, chance))
+    # rising as little as by chance, or to no number, is no better than chance
+    return [Sign(MISSING, _share(missing)), Sign(MISLEADING, _share(~(up > by_chance)))]
 
 
-def _rise(accuracies: Sequence[float]) -> float:
-    """Return by how much accuracy rises at most from one radius to a larger one; 0 if it never does."""
-    lowest, rise = float("inf"), 0.0
-    for accuracy in accuracies:
-        rise = max(rise, float(accuracy) - lowest)
-        lowest = min(lowest, float(accuracy))
-    return rise
+def _share(found: torch.Tensor) -> float:
+    """Return the share of true values in (N,) bool; 0 of none."""
+    return float(found.float().mean()) if len(found) else 0.0
+
+
+def _curve_signs(
+    survivors: Mapping[float, np.ndarray], reached: Mapping[float, Reached], labels: torch.Tensor
+) -> list[Sign]:
+    """Return the signs in accuracy against eps, as far as attacks came."""
+    if not reached:
+        return []
+    unbounded = [Sign(UNBOUNDED, float(survivors[radius].mean())) for radius in reached if radius == float("inf")]
+    return [
+        *unbounded,
+        Sign(RISE, highest_rise([float(each.mean()) for each in survivors.values()])),
+        Sign(PLATEAU, plateau(reached, labels)),
+    ]

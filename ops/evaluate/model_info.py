@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ops.attack.attacks import TARGETED, Attack, published
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
+from ops.evaluate.attack_budgets import budget_text, is_standard
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import split_name
 from ops.files import replacing
@@ -145,8 +145,8 @@ def model_info_of(
     attacks = config.attacks_in(threat.norm)
     accuracy = f"{100 * robust['value']:.2f}"
     known = {"reported": accuracy, "additional_data": _additional_data(card)}
-    notes = [f"Robust accuracy of {robust['n']} images, after {', '.join(map(_budget, attacks))}; not AutoAttack."]
-    if attacks == published("standard", threat.norm):
+    notes = [f"Robust accuracy of {robust['n']} images, after {', '.join(map(budget_text, attacks))}; not AutoAttack."]
+    if is_standard(attacks, threat.norm):
         known["autoattack_acc"] = accuracy
         notes = [f"AutoAttack, version standard, of {robust['n']} images."]
     if card.recipe.get("mix", {}).get("real_fraction", 1) < 1:
@@ -181,14 +181,6 @@ def _measured(rows: pd.DataFrame, model: str, split: str, metric: str) -> pd.Ser
         return found.iloc[0]
     known = "; ".join(sorted({f"{m} on {s}" for m, s in zip(mine["metric"], mine["split"], strict=True)}))
     raise AmalgamError(f"{metric} of {model} on {split} was not measured", f"measured are: {known or 'none of it'}")
-
-
-def _budget(attack: Attack) -> str:
-    """Return an attack with its budget, such as `apgd-t (100 steps, 9 targets)`."""
-    parts = [f"{attack.steps} {'queries' if attack.name == 'square' else 'steps'}"]
-    parts += [f"{attack.restarts} restarts"] if attack.restarts > 1 else []
-    parts += [f"{attack.targets} targets"] if attack.name in TARGETED else []
-    return f"{attack.name} ({', '.join(parts)})"
 
 
 def _additional_data(card: ModelCard) -> bool | None:

@@ -11,9 +11,10 @@ import torch
 from ops.data.loading import ImageSet
 from ops.data.pictures import COLOURS, save_figure
 from ops.evaluate.config import RobustnessConfig
-from ops.evaluate.honesty import RANDOM, Sign, black_box_sign, probe_model
+from ops.evaluate.honesty import RANDOM, Sign, probe_model
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import row, split_name
+from ops.evaluate.outcome_signs import outcome_signs
 from ops.evaluate.predicting import choose, seeded_noise
 from ops.files import read_json, write_json
 from ops.models.checkpoint import load_classifier
@@ -35,7 +36,8 @@ def probe_models(
     """Return for each model its signs, and which of `config.honesty.images` images survive at which radius.
 
     `images` are those of the first split that is attacked, `predictions` their outcomes. Radii are multiples of eps, as
-    text, or `unbounded`. A model that was probed, as its folder in `ledgers` says, is not probed again.
+    text, or `unbounded`; those at which the attack breaks off are left out. A model that was probed, as its folder in
+    `ledgers` says, is not probed again.
     """
     few = choose(images, config.attacked_splits()[0], config.honesty.images, config.seed)
     signs: dict[str, list[Sign]] = {}
@@ -47,9 +49,10 @@ def probe_models(
         found = read_json(ledger)
         model, seed = split_name(name)
         mine = predictions[(predictions["model"] == model) & (predictions["seed"] == seed)]
-        black_box = black_box_sign(mine[mine["threat"] != "none"], config.attack_names())
-        seen = [Sign(**sign) for sign in found["signs"]] + ([black_box] if black_box else [])
-        signs[name] = [sign for sign in seen if sign.name != RANDOM or not config.expects_randomness()]
+        random = config.expects_randomness()
+        probed = [Sign(**sign) for sign in found["signs"]]
+        signs[name] = [sign for sign in probed if not (random and sign.name == RANDOM)]
+        signs[name] += outcome_signs(mine, config.attack_names(), random)
         survivors[name] = found["survivors"]
         monitor.progress(done, len(models), "probing")
     return signs, survivors
@@ -85,17 +88,18 @@ def curve_rows(
 
 
 def draw_curve(survivors: Mapping[str, Mapping[str, Sequence[bool]]], config: RobustnessConfig, path: Path) -> None:
-    """Save accuracy under PGD against eps, a line for each model (mean over seeds)."""
+    """Save accuracy under PGD against eps, a line for each model (mean over the seeds of which it is known)."""
     from matplotlib.figure import Figure
 
     models: dict[str, list[Mapping[str, Sequence[bool]]]] = {}
     for name, radii in survivors.items():
         models.setdefault(split_name(name)[0], []).append(radii)
+    # an attack may have broken off at some radii of some seeds
+    ticks = sorted({tick for radii in survivors.values() for tick in radii}, key=_radius)
     figure = Figure(figsize=(7.6, 2.8))
     axes = figure.subplots()
     for number, (name, seeds) in enumerate(models.items()):
-        ticks = [r for r in seeds[0] if r != UNBOUNDED] + [UNBOUNDED]
-        means = [float(np.mean([np.mean(radii[tick]) for radii in seeds])) for tick in ticks]
+        means = [_mean([float(np.mean(radii[tick])) for radii in seeds if tick in radii]) for tick in ticks]
         axes.plot(ticks, means, "-o", markersize=4, color=COLOURS[number % len(COLOURS)], label=name)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel(f"radius in units of eps ({config.threats[0]})", fontsize=8)
@@ -106,3 +110,11 @@ def draw_curve(survivors: Mapping[str, Mapping[str, Sequence[bool]]], config: Ro
     axes.legend(fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
+
+
+def _radius(tick: str) -> float:
+    return float("inf") if tick == UNBOUNDED else float(tick)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

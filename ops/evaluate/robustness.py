@@ -12,23 +12,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ops.attack.run import run_attack
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet, open_images
-from ops.data.pictures import bars, labelled_rows
-from ops.evaluate.calibration import debiased_calibration_error, draw_reliability, reliability
+from ops.errors import AmalgamError
+from ops.evaluate.attack_budgets import write_attacks
+from ops.evaluate.calibration import debiased_calibration_error
 from ops.evaluate.compute import write_compute
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import Interval, bootstrap, wilson
-from ops.evaluate.ledger import forget_others, model_ledgers
-from ops.evaluate.measurements import NO_THREAT, UNION, row, split_name, title, write_measurements
+from ops.evaluate.ledger import Ledger, forget_others, model_ledgers
+from ops.evaluate.measurements import NO_THREAT, UNION, row, title, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
-from ops.evaluate.predicting import ask, check_mode, choose, seeded_noise
+from ops.evaluate.predicting import ask, check_mode, choose
 from ops.evaluate.probabilities import FILE as PROBABILITIES
 from ops.evaluate.probabilities import join_probabilities, write_probabilities
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
+from ops.evaluate.robustness_pictures import draw_accuracies, draw_calibration
 from ops.evaluate.temperature import fit_temperature
+from ops.evaluate.worst_examples import store_worst_examples
 from ops.files import read_json, replacing, write_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -59,14 +61,23 @@ def measure_robustness(
     An example counts as robust if it is classified correctly and survives all attacks; attacks after the first meet only
     examples that still stand. `predictions.parquet` holds one row for each model, image and threat, so that nothing is
     ever attacked twice; `probabilities.parquet` has what the models say of every class, for images as they are, those of
-    the temperature split included. What is known of a model is kept in `ledger`, by its weights and the images: after a
-    kill it goes on there, and when one model changes the others are not attacked again. `honesty.json` says which models
-    show signs of masked gradients, `curve.parquet` how accuracy falls with eps, `compute.parquet` how it falls with the
-    passes that attacks spend.
+    the temperature split included. `honesty.json` says which models show signs of masked gradients, `curve.parquet` how
+    accuracy falls with eps, `compute.parquet` how it falls with the passes that attacks spend, `worst_examples.parquet` on
+    which images models are surest of a wrong class.
 
-    Raises AmalgamError for logits that are no numbers and for perturbations outside the threat model.
+    Outcomes are kept in `ledger`, by model, images, threat and the settings on which they depend (`ops.evaluate.ledger`):
+    after a kill it goes on there, and what a change does not concern is not attacked again. `ledger` must be of just this
+    code; what these settings do not need is removed from it at the end.
+
+    Raises AmalgamError for a dataset with a single class, for logits that are no numbers, for perturbations outside the
+    threat model, and for stored images that a model sees otherwise than those in memory.
     """
     dataset = read_json(real / "dataset.json")
+    if len(dataset["classes"]) < 2:
+        raise AmalgamError(
+            f"{dataset['name']} has a single class, of which no attack can make another",
+            "evaluate on a dataset with two or more classes",
+        )
     pieces: list[pd.DataFrame] = []
     met: dict[str, list[Threat | None]] = {
         split: [None, *(config.threats if split in config.attacked_splits() else [])] for split in config.splits
@@ -74,7 +85,7 @@ def measure_robustness(
     jobs = [(name, split, threat) for name in sorted(models) for split in config.splits for threat in met[split]]
     whole = {split: open_images(real, split, cache) for split in config.splits}
     sets = {split: choose(whole[split], split, config.images, config.seed) for split in config.attacked_splits()}
-    ledgers = model_ledgers(ledger, models, real)
+    ledgers = {name: Ledger(folder, config) for name, folder in model_ledgers(ledger, models, real).items()}
     temperatures = _temperatures(config, models, open_images(real, config.temperature_split, cache), ledgers, device)
     sizes = [
         len(sets[split]) * len(config.attack_names()) if threat else len(whole[split]) for _, split, threat in jobs
@@ -82,13 +93,12 @@ def measure_robustness(
     before = accumulate(sizes, initial=0)
     for size, done, (name, split, threat) in zip(sizes, before, jobs, strict=False):
         report = partial(_progress, monitor, done, sum(sizes))
-        kind = f"{threat.norm}-{threat.eps:.6f}" if threat else NO_THREAT
-        finished = ledgers[name] / f"{split}--{kind}.parquet"
+        finished = ledgers[name].outcomes(split, threat)
         if not finished.exists():
             model, _ = load_classifier(models[name], device)
             if threat is None:
                 table, said = classify_images(model, name, whole[split], split, config, device, temperatures[name])
-                _keep(ledgers[name], name, split, whole[split], said)
+                _keep(ledgers[name].probabilities(split), name, split, whole[split], said)
             else:
                 batches = finished.with_suffix(".json")
                 table = attack_images(model, name, sets[split], split, threat, config, device, batches, report)
@@ -100,15 +110,19 @@ def measure_robustness(
     with replacing(out / "predictions.parquet") as temporary:
         pq.write_table(pa.Table.from_pandas(predictions, preserve_index=False), temporary, compression="zstd")
     asked = dict.fromkeys([*config.splits, config.temperature_split])
-    join_probabilities([ledgers[n] / _piece(s) for n in sorted(models) for s in asked], out / PROBABILITIES)
+    join_probabilities([ledgers[n].probabilities(s) for n in sorted(models) for s in asked], out / PROBABILITIES)
     rows = accuracy_rows(predictions, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
     write_json(out / "temperatures.json", temperatures)
+    write_attacks(out, config)
     write_compute(out, predictions, config, dataset["name"])
-    _pictures(predictions, config, models, sets, device, out)
+    draw_accuracies(predictions, config, out / "pictures" / "accuracy.png")
+    draw_calibration(predictions, config, out / "pictures" / "reliability.png")
+    worst = store_worst_examples(config, models, sets, predictions, out, device, monitor)
     split = config.attacked_splits()[0]
     first = predictions[predictions["split"] == split]
-    signs, survivors = probe_models(config, models, sets[split], first, ledgers, device, monitor)
+    probed = {name: mine.probed() for name, mine in ledgers.items()}
+    signs, survivors = probe_models(config, models, sets[split], first, probed, device, monitor)
     write_measurements(out / "curve.parquet", curve_rows(survivors, config, dataset["name"]))
     draw_curve(survivors, config, out / "pictures" / "curve.png")
     doubts = warnings(signs)
@@ -119,40 +133,36 @@ def measure_robustness(
             "signs": {model: {sign.name: sign.value for sign in found} for model, found in signs.items()},
         },
     )
-    forget_others(ledger, ledgers.values())
-    return _summary(rows, config, len(doubts))
+    forget_others(ledger, [place for mine in ledgers.values() for place in mine.used()])
+    return _summary(rows, config, len(doubts), worst)
 
 
 def _temperatures(
     config: RobustnessConfig,
     models: Mapping[str, Path],
     images: ImageSet,
-    ledgers: Mapping[str, Path],
+    ledgers: Mapping[str, Ledger],
     device: torch.device,
 ) -> dict[str, float]:
     """Return the temperature of every model, from all of `images`, which it was not trained on; keep what it says of them."""
     found: dict[str, float] = {}
     for name in sorted(models):
-        finished = ledgers[name] / "temperature.json"
+        finished = ledgers[name].temperature()
         if not finished.exists():
             model, _ = load_classifier(models[name], device)
             check_mode(model, name)
             answers = ask(model, name, images, config.batch, device, config.passes(), config.seed)
-            _keep(ledgers[name], name, config.temperature_split, images, answers.log_probabilities)
+            split, said = config.temperature_split, answers.log_probabilities
+            _keep(ledgers[name].probabilities(split), name, split, images, said)
             write_json(finished, fit_temperature(answers.log_probabilities, images.labels))
         found[name] = read_json(finished)
     return found
 
 
-def _piece(split: str) -> str:
-    """Return the file of a ledger with the probabilities on a split."""
-    return f"{split}--{PROBABILITIES}"
-
-
-def _keep(ledger: Path, name: str, split: str, images: ImageSet, log_probabilities: np.ndarray) -> None:
+def _keep(path: Path, name: str, split: str, images: ImageSet, log_probabilities: np.ndarray) -> None:
     """Keep what a model says of a split; to be called before the file is written that says that all of it is known."""
     labels = np.array(images.classes, object)[images.labels]
-    write_probabilities(ledger / _piece(split), name, split, images.table["id"], labels, log_probabilities)
+    write_probabilities(path, name, split, images.table["id"], labels, log_probabilities)
 
 
 def _confidences(outcomes: pd.DataFrame, column: str = "confidence") -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +221,7 @@ def _single_draw(shares: pd.Series, seed: int) -> Interval:
     return bootstrap(lambda r: r.mean(axis=1), values, np.zeros(len(values)), REPLICATES, derive_seed(seed, "draws"))
 
 
-def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts: int) -> Summary:
+def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts: int, worst: pd.DataFrame) -> Summary:
     metric = f"robust accuracy ({config.threats[0]})"
     split = config.attacked_splits()[0]
     first = [r for r in rows if r["split"] == split]
@@ -228,54 +238,9 @@ def _summary(rows: Sequence[Mapping[str, Any]], config: RobustnessConfig, doubts
     ]
     best = max((r for r in first if r["metric"] == metric), key=lambda r: r["value"])
     figures = {"models": len(clean), "images per split": config.images, "best robust accuracy": best["value"]}
+    if len(worst):
+        figures["worst examples that fool in 8 bits"] = float((worst["predicted_8bit"] != worst["label"]).mean())
     return Summary(
         {**figures, "best model": title(best["model"], best["seed"]), "signs of masked gradients": doubts},
         {f"{split}, {config.threats[0]}": table},
     )
-
-
-def _pictures(
-    predictions: pd.DataFrame,
-    config: RobustnessConfig,
-    models: Mapping[str, Path],
-    sets: Mapping[str, ImageSet],
-    device: torch.device,
-    out: Path,
-) -> None:
-    """Save accuracies and reliability by model, and images whose prediction the first attack turns, with the perturbation."""
-    split, threat = config.attacked_splits()[0], config.threats[0]
-    table = predictions[(predictions["split"] == split) & (predictions["threat"] == str(threat))]
-    means = table.groupby("model")[["clean", *config.attack_names(), "robust"]].mean()
-    names = [str(name).replace("classifier/", "") for name in means.index]
-    bars(
-        {c: means[c].tolist() for c in means},
-        names,
-        out / "pictures" / "accuracy.png",
-        f"{split}, {threat}",
-        "accuracy",
-    )
-    plain = predictions[(predictions["split"] == split) & (predictions["threat"] == NO_THREAT)]
-    panels = {
-        f"{split}, {title}, seeds together": {
-            str(model).replace("classifier/", ""): reliability(*_confidences(part, column))
-            for model, part in plain.groupby("model")
-        }
-        for title, column in (("as trained", "confidence"), ("temperature scaled", "scaled_confidence"))
-    }
-    draw_reliability(panels, out / "pictures" / "reliability.png")
-    name = sorted(models)[0]
-    turned = table[(table["model"] == split_name(name)[0]) & (table["seed"] == split_name(name)[1])]
-    attack = config.attacks_in(threat.norm)[0]
-    places = np.flatnonzero((turned["clean"] & ~turned[attack.name]).to_numpy())[:12]
-    if not len(places):
-        return
-    model, _ = load_classifier(models[name], device)
-    x = sets[split].batch(places).to(device)
-    y = sets[split].targets(places).to(device)
-    seeds = [derive_seed(config.seed, "attack", identity) for identity in sets[split].table["id"].iloc[places]]
-    with seeded_noise(device, config.seed, "picture"):
-        adversarial = run_attack(model, attack, x, y, threat, torch.tensor(seeds))
-    delta = 0.5 + (adversarial - x) / (2 * (adversarial - x).abs().amax().clamp_min(1e-6))
-    rows = {"image": x, "perturbation": delta, "adversarial": adversarial}
-    shown = {k: (v.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for k, v in rows.items()}
-    labelled_rows(shown, out / "pictures" / "adversarial.png", f"{name}: turned by {attack.name}, {threat}")

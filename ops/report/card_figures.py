@@ -1,13 +1,14 @@
 """What a model card says in numbers, and what it warns of."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from ops.attack.attacks import published
+from ops.attack.attacks import Attack
+from ops.evaluate.attack_budgets import beyond, budget_text
 from ops.evaluate.fairness.names import (
     ACCURACY,
     AUROC,
@@ -89,19 +90,44 @@ def _of_groups(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pooled[of_groups & (~several | pooled["metric"].isin(OF_GROUPS[:2]))], pooled[whole]])
 
 
-def caveats(figures: Sequence[Figure], rows: pd.DataFrame, signs: Sequence[str]) -> list[str]:
-    """Return sentences on what makes these figures uncertain; `signs` are those of masked gradients."""
+def caveats(
+    figures: Sequence[Figure],
+    rows: pd.DataFrame,
+    signs: Sequence[str],
+    attacks: Mapping[str, Sequence[Attack]],
+    classes: int,
+) -> list[str]:
+    """Return sentences on what makes these figures uncertain.
+
+    Args:
+        figures: of one model.
+        rows: the measurements they are from.
+        signs: those of masked gradients.
+        attacks: those that it met, by norm; a norm of which none are known counts as one with weak attacks.
+        classes: how many the dataset has.
+    """
     notes = [f"Sign of masked gradients: {sign}." for sign in signs]
-    attacks = sorted({m.removeprefix("accuracy after ").partition(" (")[0] for m in rows["metric"] if " after " in m})
-    missing = [attack.name for attack in published("standard", "linf") if attack.name not in attacks]
-    if attacks and missing:
-        notes.append(
-            f"Robust accuracy is under {', '.join(attacks)}. AutoAttack also has {', '.join(missing)}: stronger attacks may "
-            "lower the figures."
-        )
+    notes += _weak_attacks(rows, attacks, classes)
     seeds = rows["seed"].nunique()
     trainings = "One training" if seeds == 1 else f"{seeds} trainings"
     notes.append(f"{trainings} with other seeds; intervals are over images, and say nothing of other trainings.")
     smallest = min(figures, key=lambda figure: figure.n)
     notes.append(f"The smallest sample is {smallest.n} images ({smallest.metric}, {smallest.split}).")
     return notes
+
+
+def _weak_attacks(rows: pd.DataFrame, attacks: Mapping[str, Sequence[Attack]], classes: int) -> list[str]:
+    """Return a sentence for each list of attacks that does not come up to AutoAttack's, norms with the same one together."""
+    met = rows["metric"].str.extract(r"^accuracy after (?P<attack>\S+) \((?P<norm>linf|l2|l1) ").dropna()
+    found: dict[str, list[str]] = {}
+    for norm, part in met.groupby("norm", sort=False):
+        ran = attacks.get(str(norm), ())
+        under = [budget_text(attack) for attack in ran] or part["attack"].unique().tolist()
+        more = [budget_text(attack) for attack in beyond(ran, norm, classes)]
+        if more:
+            sentence = f"is under {', '.join(under)}. AutoAttack has {', '.join(more)}"
+            found.setdefault(sentence, []).append(str(norm))
+    return [
+        f"Robust accuracy in {', '.join(norms)} {sentence}: stronger attacks may lower the figures."
+        for sentence, norms in found.items()
+    ]

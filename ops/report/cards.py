@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.data.manifest import read_manifest
 from ops.errors import AmalgamError
+from ops.evaluate.attack_budgets import read_attacks
 from ops.evaluate.fairness.names import names_of, shown
 from ops.evaluate.measurements import read_measurements, split_name
 from ops.files import read_json, replacing, write_json
@@ -52,6 +53,7 @@ def write_model_cards(
     dataset = read_json(real / "dataset.json")
     measured = pd.concat([read_measurements(path).assign(stage=stage) for stage, path in evaluations.items()])
     signs = read_json(evaluations["robustness"] / "honesty.json")["warnings"] if "robustness" in evaluations else []
+    attacks = read_attacks(evaluations["robustness"]) if "robustness" in evaluations else {}
     train = read_manifest(real)["split"].value_counts()
     data = {"real_shards": (real, int(train.get("train", 0)))}
     data |= {stage: (path, len(read_manifest(path))) for stage, path in sources.items()}
@@ -69,7 +71,8 @@ def write_model_cards(
         used = {"real_shards", *synthetic_sources(name, recipes)}
         facts = describe(folders[name], {stage: found for stage, found in data.items() if stage in used})
         figures = headline(mine)
-        notes = caveats(figures, mine, [sign for sign in signs if split_name(sign.partition(": ")[0])[0] == name])
+        doubts = [sign for sign in signs if split_name(sign.partition(": ")[0])[0] == name]
+        notes = caveats(figures, mine, doubts, attacks, len(dataset["classes"]))
         texts[name] = render(config, name, facts, figures, notes, dataset)
         home = out / name
         home.mkdir(parents=True)

@@ -22,6 +22,8 @@ from ops.summary import Summary
 
 TEMPLATES = Path(__file__).parent / "templates"
 VERDICTS = {True: ("✓", "holds"), False: ("✗", "does not hold"), None: ("?", "cannot tell at this scale")}
+WORST = 8
+"""Pictures of worst examples on the page."""
 PICTURES = (
     ("real_shards", "train", "Training images, by class."),
     (
@@ -45,7 +47,6 @@ PICTURES = (
     ("training_study", "augmentation", "Robust accuracy by augmentation."),
     ("training_study", "alpha", "Robust accuracy by share of real images in a batch."),
     ("robustness", "accuracy", "Accuracy before and after each attack, seeds averaged."),
-    ("robustness", "adversarial", "Images that an attack turns, with the perturbation (amplified)."),
     (
         "robustness",
         "reliability",
@@ -99,6 +100,7 @@ def write_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path, mo
             for name, figure in ((f"{s}/{p}", _picture(inputs, s, p, text)) for s, p, text in PICTURES)
             if figure
         },
+        worst=_worst_examples(inputs),
         sweeps=[
             f for f in (_picture(inputs, name, "sweep", f"The soup's sweep, {name}.") for name in sorted(inputs)) if f
         ],
@@ -156,6 +158,13 @@ def _picture(inputs: Mapping[str, Path], stage: str, name: str, text: str) -> di
     if path is None or not path.exists():
         return None
     return {"data": base64.b64encode(path.read_bytes()).decode(), "text": text}
+
+
+def _worst_examples(inputs: Mapping[str, Path]) -> list[dict[str, str]]:
+    """Return the first `WORST` pictures of worst examples by name; the others are in the artefact."""
+    names = sorted(path.stem for path in (inputs["robustness"] / "pictures").glob("worst-*.png"))
+    text = "Images on which a model is surest of a wrong class, with the perturbation (amplified)."
+    return [figure for name in names[:WORST] if (figure := _picture(inputs, "robustness", name, text))]
 
 
 def _curation(inputs: Mapping[str, Path]) -> dict[str, int]:

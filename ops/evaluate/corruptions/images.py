@@ -4,8 +4,8 @@ A piece is one corruption at one severity. It is made once, for all models, and 
 memory at a time.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.apply import corrupt
 from ops.evaluate.predicting import choose
+from ops.evaluate.remembered import images_digest, short_digest
 from ops.files import replacing
 from ops.progress import Monitor
 from ops.runtime import derive_seed
@@ -42,6 +43,10 @@ class Source:
     """Returns the images, in the same order, under one corruption at one severity."""
     kind: str
     """What mean errors are called: C-style unless the files are the published ones."""
+    digests: Mapping[Piece, str]
+    """What tells the images of a piece from all others: answers of models are remembered by it."""
+    shards: Mapping[Piece, Path] = field(default_factory=dict)
+    """Where each piece that was made here lies; none of published files."""
 
     @property
     def splits(self) -> list[str]:
@@ -54,12 +59,17 @@ class Source:
         return PLAIN in self.pieces
 
 
-def corrupt_images(config: CorruptionsConfig, real: Path, cache: Path, scratch: Path, monitor: Monitor) -> Source:
-    """Choose images of every split and write what is missing in `scratch`: `corrupted/<corruption>/<severity>.tar`."""
+def corrupt_images(config: CorruptionsConfig, real: Path, cache: Path, ledger: Path, monitor: Monitor) -> Source:
+    """Choose images of every split, and write the shards of their pieces that are not in `ledger`.
+
+    A shard's folder is named by the chosen images, seed and table, so that other models, or more corruptions and
+    severities, find it again.
+    """
     images = choose_images(config, real, cache)
-    pieces = config.pieces()
-    for done, piece in enumerate(pieces, start=1):
-        path = path_of(scratch, piece)
+    pieces, plain = config.pieces(), images_digest(images)
+    corrupted = short_digest(plain, config.seed, config.table)
+    shards = {piece: path_of(ledger / f"images--{corrupted}", piece) for piece in pieces}
+    for done, (piece, path) in enumerate(shards.items(), start=1):
         if not path.exists():
             write_shard(path, _samples(images, piece, config))
         monitor.progress(done, len(pieces), "corruption")
@@ -67,14 +77,15 @@ def corrupt_images(config: CorruptionsConfig, real: Path, cache: Path, scratch: 
     def load(piece: Piece) -> ImageSet:
         if piece == PLAIN:
             return images
-        return decoded_once(images, piece, scratch, lambda: read_piece(images, path_of(scratch, piece)))
+        return decoded_once(images, piece, corrupted, ledger, lambda: read_piece(images, shards[piece]))
 
-    return Source(images, [PLAIN, *pieces], load, "C-style")
+    digests = {PLAIN: plain} | dict.fromkeys(pieces, corrupted)
+    return Source(images, [PLAIN, *pieces], load, "C-style", digests, shards)
 
 
-def decoded_once(images: ImageSet, piece: Piece, scratch: Path, read: Callable[[], np.ndarray]) -> ImageSet:
-    """Return `images` with the pixels that `read` returns; kept in a file that is mapped into memory, for all models."""
-    path = scratch / "pixels" / f"{piece_name(piece)}.npy"
+def decoded_once(images: ImageSet, piece: Piece, digest: str, home: Path, read: Callable[[], np.ndarray]) -> ImageSet:
+    """Return `images` with the pixels that `read` returns; kept below `home`, mapped into memory, for all models."""
+    path = home / "pixels" / f"{piece_name(piece)}--{digest}.npy"
     if not path.exists():
         save_array(path, read())
     return replace(images, images=np.load(path, mmap_mode="r", allow_pickle=False))
@@ -98,7 +109,7 @@ def choose_images(config: CorruptionsConfig, real: Path, cache: Path) -> ImageSe
 
 
 def path_of(folder: Path, piece: Piece) -> Path:
-    """Return where the shard of a piece lies, below an artefact or its scratch folder."""
+    """Return where the shard of a piece lies, below an artefact or a folder of the ledger."""
     return folder / "corrupted" / piece[0] / f"{piece[1]}.tar"
 
 

@@ -13,13 +13,14 @@ import torch
 
 from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
-from ops.evaluate.corruptions.images import Source, corrupt_images, piece_name, save_array
+from ops.evaluate.corruptions.images import Source, corrupt_images, path_of, piece_name, save_array
 from ops.evaluate.corruptions.pictures import draw_accuracies, draw_contact_sheet
 from ops.evaluate.corruptions.published import IMAGENET_C, read_published
 from ops.evaluate.corruptions.rows import MEAN_ERROR, PLAIN_ACCURACY, corruption_rows, write_predictions
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.measurements import split_name, title, write_measurements
 from ops.evaluate.predicting import check_mode, predict
+from ops.evaluate.remembered import answer_folders, keep_only
 from ops.files import read_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
@@ -31,7 +32,7 @@ def measure_corruptions(
     models: Mapping[str, Path],
     real: Path,
     out: Path,
-    scratch: Path,
+    ledger: Path,
     cache: Path,
     device: torch.device,
     monitor: Monitor,
@@ -40,8 +41,14 @@ def measure_corruptions(
     """Classify a sample of every split under every corruption at every severity, with every model.
 
     Each piece (one corruption at one severity) is corrupted once, for all models, and kept in `corrupted/`. Given the
-    folder `published`, its files are read instead, as one split `published`, and there is no `corrupted/`. What is in
-    `scratch` (the images of a piece, what a model says of them) is not made again.
+    folder `published`, its files are read instead, as one split `published`, and there is no `corrupted/`.
+
+    What is in `ledger` is not made again: pieces, by the chosen images, seed and table (published files by their size and
+    time), and what a model says of one, by its weights and the batch size too. After a kill it goes on there, and when one
+    model changes the others are not asked again. What was not needed is forgotten at the end.
+
+    A model that draws random numbers is asked once, without the vote that `robustness` takes: its errors are those of a
+    single draw, and depend on the batch size.
 
     Raises AmalgamError for a baseline that is not measured, for logits that are no numbers, and for published files that
     are missing or do not fit the dataset.
@@ -50,13 +57,14 @@ def measure_corruptions(
         _check_baseline(config, models)
     dataset = read_json(real / "dataset.json")
     if published is None:
-        source = corrupt_images(config, real, cache, scratch, monitor)
+        source = corrupt_images(config, real, cache, ledger, monitor)
     else:
-        source = read_published(published, config, dataset["classes"], dataset["image_size"], scratch)
+        source = read_published(published, config, dataset["classes"], dataset["image_size"], ledger)
         if config.baseline == ALEXNET_NAME and source.kind != IMAGENET_C:
             message = f"corruptions.baseline is alexnet, but the files in {published.name} are those of {source.kind}"
             raise AmalgamError(message, "take a measured model, or the files of ImageNet-C")
-    predicted = _classify(models, source, config, scratch, device, monitor)
+    answers = _answer_files(models, source, config, ledger)
+    predicted = _classify(models, source, answers, config, device, monitor)
     write_predictions(out / "predictions.parquet", predicted, source)
     rows = corruption_rows(predicted, source, config, dataset["name"])
     write_measurements(out / "measurements.parquet", rows)
@@ -64,8 +72,10 @@ def measure_corruptions(
         monitor.note(f"{config.baseline} errs on no image under some corruption: no errors relative to it")
     draw_accuracies(rows, config, source, out / "pictures" / "accuracy.png")
     draw_contact_sheet(config, source, out / "pictures" / "corruptions.png")
-    if published is None:
-        shutil.copytree(scratch / "corrupted", out / "corrupted")
+    for piece, shard in source.shards.items():
+        path_of(out, piece).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(shard, path_of(out, piece))
+    keep_only(ledger, {*source.shards.values(), *(file for files in answers.values() for file in files)})
     return _summary(rows, config, source)
 
 
@@ -78,27 +88,35 @@ def _check_baseline(config: CorruptionsConfig, models: Mapping[str, Path]) -> No
         )
 
 
+def _answer_files(
+    models: Mapping[str, Path], source: Source, config: CorruptionsConfig, ledger: Path
+) -> dict[str, list[Path]]:
+    """Return for each model where its answers to the pieces lie, in their order."""
+    folders = answer_folders(ledger, models, config.batch)
+    names = [f"{piece_name(piece)}--{source.digests[piece]}.npy" for piece in source.pieces]
+    return {model: [folder / name for name in names] for model, folder in folders.items()}
+
+
 def _classify(
     models: Mapping[str, Path],
     source: Source,
+    answers: Mapping[str, Sequence[Path]],
     config: CorruptionsConfig,
-    scratch: Path,
     device: torch.device,
     monitor: Monitor,
 ) -> dict[str, np.ndarray]:
     """Return for each model the class (pieces, images) int64 that it sees; one model and piece in memory at a time."""
     found: dict[str, np.ndarray] = {}
     for number, name in enumerate(sorted(models)):
-        ledgers = [scratch / "seen" / f"{name.replace('/', '-')}--{piece_name(piece)}.npy" for piece in source.pieces]
-        model = None
-        for done, (piece, ledger) in enumerate(zip(source.pieces, ledgers, strict=True), start=1):
-            if not ledger.exists():
+        model, files = None, answers[name]
+        for done, (piece, file) in enumerate(zip(source.pieces, files, strict=True), start=1):
+            if not file.exists():
                 if model is None:
                     model, _ = load_classifier(models[name], device)
                     check_mode(model, name)
-                save_array(ledger, predict(model, name, source.load(piece), config.batch, device))
-            monitor.progress(number * len(ledgers) + done, len(models) * len(ledgers), "evaluation")
-        found[name] = np.stack([np.load(ledger, allow_pickle=False) for ledger in ledgers])
+                save_array(file, predict(model, name, source.load(piece), config.batch, device))
+            monitor.progress(number * len(files) + done, len(models) * len(files), "evaluation")
+        found[name] = np.stack([np.load(file, allow_pickle=False) for file in files])
     return found
 
 

@@ -16,6 +16,7 @@ from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.images import Piece, Source, decoded_once
 from ops.evaluate.predicting import chosen_places
+from ops.evaluate.remembered import short_digest
 
 SPLIT = "published"
 
@@ -28,7 +29,7 @@ IMAGENET_C = "ImageNet-C"
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
-def read_published(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int, scratch: Path) -> Source:
+def read_published(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int, ledger: Path) -> Source:
     """Return a seeded choice of the images in `folder`; the layout is that of CIFAR-10-C if it holds `labels.npy`.
 
     Args:
@@ -37,7 +38,7 @@ def read_published(folder: Path, config: CorruptionsConfig, classes: Sequence[st
         classes: of the dataset, in their order: the labels of CIFAR-10-C are places in it, the folders of ImageNet-C
             names in it.
         size: side of the images that the models take.
-        scratch: where decoded images are kept.
+        ledger: where decoded images are kept.
 
     Raises:
         AmalgamError: a file or folder is missing, has another shape or size, or another class.
@@ -46,7 +47,7 @@ def read_published(folder: Path, config: CorruptionsConfig, classes: Sequence[st
         raise AmalgamError(f"corruptions.published: there is no folder {folder.name}", "dvc pull, or correct the path")
     if (folder / "labels.npy").exists():
         return _cifar(folder, config, classes, size)
-    return _imagenet(folder, config, classes, size, scratch)
+    return _imagenet(folder, config, classes, size, ledger)
 
 
 def _cifar(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int) -> Source:
@@ -64,7 +65,18 @@ def _cifar(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size
             )
         return ImageSet(pixels[chosen], found[chosen], table, tuple(classes))
 
-    return Source(load(config.pieces()[0]), config.pieces(), load, "CIFAR-10-C")
+    pieces, chosen_names = config.pieces(), table["id"].tolist()
+    digests = {
+        piece: _digest(classes, chosen_names, [folder / "labels.npy", folder / f"{piece[0]}.npy"]) for piece in pieces
+    }
+    return Source(load(pieces[0]), pieces, load, "CIFAR-10-C", digests)
+
+
+def _digest(classes: Sequence[str], chosen: Sequence[str], files: Sequence[Path]) -> str:
+    """Return a short hash of the choice and of the files, which are known by size and time: there can be millions."""
+    found = [path.stat() if path.exists() else None for path in files]
+    known = [f"{stat.st_size} {stat.st_mtime_ns}" if stat else "missing" for stat in found]
+    return short_digest(*classes, "of", *chosen, "in", *known)
 
 
 def open_cifar_c(root: Path, corruption: str, severity: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +116,7 @@ def open_cifar_c(root: Path, corruption: str, severity: int, classes: int) -> tu
     return arrays[0], labels
 
 
-def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int, scratch: Path) -> Source:
+def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size: int, ledger: Path) -> Source:
     """Return images of ImageNet-C; the same files of every corruption and severity."""
     names = open_imagenet_c(folder, *config.pieces()[0], classes)
     chosen = [names[number] for number in chosen_places(names, SPLIT, config.images, config.seed)]
@@ -129,10 +141,14 @@ def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], s
 
     named = ImageSet(np.empty((len(chosen), 0)), labels, table, tuple(classes))
 
-    def load(piece: Piece) -> ImageSet:
-        return decoded_once(named, piece, scratch, lambda: read(piece))
+    pieces = config.pieces()
+    homes = {piece: folder / piece[0] / str(piece[1]) for piece in pieces}
+    digests = {piece: _digest(classes, chosen, [home / name for name in chosen]) for piece, home in homes.items()}
 
-    return Source(load(config.pieces()[0]), config.pieces(), load, IMAGENET_C)
+    def load(piece: Piece) -> ImageSet:
+        return decoded_once(named, piece, digests[piece], ledger, lambda: read(piece))
+
+    return Source(load(pieces[0]), pieces, load, IMAGENET_C, digests)
 
 
 def open_imagenet_c(root: Path, corruption: str, severity: int, classes: Sequence[str]) -> list[str]:

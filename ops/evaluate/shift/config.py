@@ -67,7 +67,10 @@ class FewShotConfig(Config):
 
 
 class ShiftConfig(Config):
-    """Which images from elsewhere are shown, and what they are compared with."""
+    """Which images from elsewhere are shown, and what they are compared with.
+
+    Models that draw random numbers are asked once.
+    """
 
     in_distribution: str = Field("test", description="The split that others are compared with.")
     shifted: list[str] = Field(description="Splits of images from elsewhere; may be empty.")
@@ -81,7 +84,9 @@ class ShiftConfig(Config):
     label_shift: LabelShiftConfig = LabelShiftConfig()
     few_shot: FewShotConfig = FewShotConfig()
     images: int = Field(1000, ge=1, description="Images of each split and set that are shown.")
-    batch: int = Field(256, ge=1, description="Images in a batch (does not change results).")
+    batch: int = Field(
+        256, ge=1, description="Images in a batch (does not change results, but for models that draw random numbers)."
+    )
     replicates: int = Field(2000, ge=100, description="Bootstrap replicates.")
     seed: int = Field(0, description="Seed of the choice of images, of the drawn priors and of the bootstrap.")
 

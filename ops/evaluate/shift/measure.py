@@ -15,6 +15,7 @@ import torch
 
 from ops.data.manifest import read_manifest
 from ops.evaluate.measurements import write_measurements
+from ops.evaluate.remembered import keep_only
 from ops.evaluate.shift.calibrating import fit_calibration
 from ops.evaluate.shift.config import ShiftConfig
 from ops.evaluate.shift.domains import accuracy_rows, answers, drop_rows
@@ -26,6 +27,7 @@ from ops.evaluate.shift.priors import Prior
 from ops.evaluate.shift.sets import quarantined
 from ops.evaluate.shift.shown import (
     Shown,
+    answer_files,
     ingest_sets,
     open_calibration,
     open_shown,
@@ -45,6 +47,7 @@ def measure_shift(
     sources: Mapping[str, Path],
     out: Path,
     scratch: Path,
+    ledger: Path,
     cache: Path,
     device: torch.device,
     monitor: Monitor,
@@ -52,7 +55,12 @@ def measure_shift(
     """Show every model a sample of every split and set, once, and measure what follows from its probabilities.
 
     `sources` has the raw folder of each set; its images are kept as shards in `sets/<name>`. `few_shot.parquet` is about
-    all images of the shifted splits and sets. What is in `scratch` (ingested sets, probabilities) is not made again.
+    all images of the shifted splits and sets. What is in `scratch` (ingested sets) and `ledger` (probabilities, by the weights,
+    the images and the batch size) is not made again: when one model changes, the others are not asked again. What of the
+    ledger was not needed is forgotten at the end.
+
+    A model that draws random numbers is asked once, without the vote that `robustness` takes: its accuracy is that of a
+    single draw, and depends on the batch size.
 
     Raises AmalgamError for a split without images, a set that does not fit the dataset, a prior of unknown classes, a
     model of another number of classes, and logits that are no numbers.
@@ -66,7 +74,8 @@ def measure_shift(
     calibration = open_calibration(config, real, cache)
     source = _source(calibration, real, dataset["classes"])
     write_priors(out / "priors.parquet", [source, *simulation.priors], dataset["classes"])
-    given = show(models, [*shown, *calibration], config, scratch, device, monitor)
+    answers = answer_files(models, [*shown, *calibration], config, ledger)
+    given = show(models, [*shown, *calibration], answers, config, device, monitor)
     write_predictions(out / "predictions.parquet", given, shown)
     rows: list[dict[str, Any]] = []
     for done, (model, splits) in enumerate(given.items(), start=1):
@@ -79,6 +88,7 @@ def measure_shift(
         monitor.progress(done, len(given), "model")
     write_measurements(out / "measurements.parquet", rows)
     publish_sets(sets, out)
+    keep_only(ledger, {file for files in answers.values() for file in files.values()})
     frame = pd.DataFrame(rows)
     draw_domains(frame, [part.name for part in shown], out / "pictures" / "domains.png")
     priors = single_first([(prior.name, prior.family) for prior in simulation.priors])

@@ -13,6 +13,7 @@ import torch
 from ops.data.loading import ImageSet, open_images
 from ops.evaluate.measurements import split_name
 from ops.evaluate.predicting import ask, check_mode, choose
+from ops.evaluate.remembered import answer_folders, images_digest
 from ops.evaluate.shift.config import ShiftConfig
 from ops.evaluate.shift.sets import ingest_set
 from ops.files import read_json, replacing
@@ -96,33 +97,42 @@ def publish_sets(sets: Mapping[str, Path], out: Path) -> None:
         shutil.copytree(folder, out / "sets" / name)
 
 
+def answer_files(
+    models: Mapping[str, Path], shown: Sequence[Shown], config: ShiftConfig, ledger: Path
+) -> dict[str, dict[str, Path]]:
+    """Return for each model and split where its answers lie: by its weights, the images and the batch size."""
+    folders = answer_folders(ledger, models, config.batch)
+    names = {part.name: f"{part.name}--{images_digest(part.images)}.npy" for part in shown}
+    return {model: {part: folder / name for part, name in names.items()} for model, folder in folders.items()}
+
+
 def show(
     models: Mapping[str, Path],
     shown: Sequence[Shown],
+    answers: Mapping[str, Mapping[str, Path]],
     config: ShiftConfig,
-    scratch: Path,
     device: torch.device,
     monitor: Monitor,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return for each model and split the probabilities (N, K) float64 of all classes, mapped into memory.
 
-    What is in `scratch` is not computed again. Raises AmalgamError for a model of another number of classes and for
-    logits that are no numbers.
+    Each is kept in its file of `answers`; what is there is not computed again. A model that draws random numbers is asked
+    once. Raises AmalgamError for a model of another number of classes and for logits that are no numbers.
     """
     found: dict[str, dict[str, np.ndarray]] = {}
     for number, name in enumerate(sorted(models)):
         model = None
         found[name] = {}
         for done, part in enumerate(shown, start=1):
-            ledger = scratch / "probabilities" / f"{name.replace('/', '-')}--{part.name}.npy"
-            if not ledger.exists():
+            file = answers[name][part.name]
+            if not file.exists():
                 if model is None:
                     model, _ = load_classifier(models[name], device)
                     check_mode(model, name)
                 array = np.exp(ask(model, name, part.images, config.batch, device).log_probabilities)
-                with replacing(ledger) as temporary, temporary.open("wb") as stream:
+                with replacing(file) as temporary, temporary.open("wb") as stream:
                     np.save(stream, array, allow_pickle=False)
-            found[name][part.name] = np.load(ledger, mmap_mode="r", allow_pickle=False)
+            found[name][part.name] = np.load(file, mmap_mode="r", allow_pickle=False)
             monitor.progress(number * len(shown) + done, len(models) * len(shown), "evaluation")
     return found
 

@@ -22,6 +22,7 @@ from ops.evaluate.shift.domains import share_difference
 from ops.evaluate.shift.few_shot import few_shot_images, read_few_shot
 from ops.evaluate.shift.measure import measure_shift
 from ops.evaluate.shift.shown import among
+from tests.ops.evaluate.corruptions.cases import folder_of
 
 CPU = torch.device("cpu")
 LABEL_SHIFT = {
@@ -79,13 +80,16 @@ def sketches(tmp_path):
 def measure(real, folders, monkeypatch, recorder_type):
     """Return a function that measures models, given instead of their folders, and returns the artefact's folder."""
 
-    def run(tag="a", models=MODELS, monitor=None, sources=None, **changes):
-        monkeypatch.setattr(module, "load_classifier", lambda model, device: (model.eval(), None))
-        out, scratch, cache = folders(f"shift-{tag}", f"scratch-{tag}", "cache")
+    def run(tag="a", models=MODELS, monitor=None, sources=None, ledger=None, **changes):
+        out, home, scratch, cache = folders(f"shift-{tag}", f"models-{tag}", f"scratch-{tag}", "cache")
+        ledger = ledger or folders(f"ledger-{tag}")[0]
+        kept = {folder_of(name, model, home): model for name, model in models.items()}
+        monkeypatch.setattr(module, "load_classifier", lambda folder, device: (kept[folder].eval(), None))
+        models = dict(zip(models, kept, strict=True))
         if sources:
             changes["sets"] = {name: f"data/{name}" for name in sources}
         summary = measure_shift(
-            config(**changes), models, real, sources or {}, out, scratch, cache, CPU, monitor or recorder_type()
+            config(**changes), models, real, sources or {}, out, scratch, ledger, cache, CPU, monitor or recorder_type()
         )
         (out.parent / f"summary-{tag}.json").write_text(json.dumps(dict(summary.figures)))
         return out
@@ -152,6 +156,27 @@ def test_the_bootstrap_of_a_difference_is_that_of_single_images():
 
 def test_batch_size_and_order_of_models_do_not_matter(measure):
     assert files_of(measure("one", batch=7)) == files_of(measure("two", dict(reversed(MODELS.items())), batch=40))
+
+
+def test_only_a_model_that_changed_is_asked_again(measure, folders, monkeypatch):
+    """Once about each split: in distribution, shifted, and for calibration; fewer images are other images."""
+    (ledger,) = folders("kept")
+    before = files_of(measure("before", ledger=ledger))
+    asked, original = [], module.ask
+    monkeypatch.setattr(module, "ask", lambda *a: asked.append(a[1]) or original(*a))
+    retrained = {**MODELS, "soup/seed-0": Linear(9)}
+    after = files_of(measure("after", retrained, ledger=ledger))
+    assert asked == ["soup/seed-0"] * 3
+    assert after != before
+    assert after == files_of(measure("fresh", retrained))
+    assert len([path for path in ledger.rglob("*") if path.is_file()]) == 3 * 3, "the model that was is forgotten"
+
+    for changes, count in (({"replicates": 300}, 0), ({"images": 30}, 2), ({"batch": 5}, 3)):
+        measure("kept", retrained, ledger=ledger)
+        asked.clear()
+        changed = files_of(measure("changed", retrained, ledger=ledger, **changes))
+        assert sorted(asked) == sorted([*retrained] * count), changes
+        assert changed == files_of(measure(f"fresh-{next(iter(changes))}", retrained, **changes))
 
 
 @pytest.mark.parametrize("stop_after", [1, 4])

@@ -8,7 +8,10 @@ import pytest
 from huggingface_hub import ModelCard as HubCard
 from safetensors.torch import load_file
 
+from ops.attack.attacks import Attack
 from ops.errors import AmalgamError
+from ops.evaluate.attack_budgets import write_attacks
+from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import row, write_measurements
 from ops.files import read_json, write_json
 from ops.models.build import build_classifier
@@ -67,6 +70,9 @@ def lineage(tmp_path, shards):
         path.mkdir()
         write_measurements(path / "measurements.parquet", made)
     doubt = "classifier/real/seed-1: images without a gradient 0.5 (limit 0): a bad sign"
+    threat = {"norm": "linf", "eps": "4/255"}
+    settings = {"splits": ["test"], "threats": [threat], "attacks": [{"name": "pgd", "steps": 40}]}
+    write_attacks(evaluations["robustness"], RobustnessConfig.model_validate(settings))
     write_json(evaluations["robustness"] / "honesty.json", {"warnings": [doubt], "signs": {}})
     return models, evaluations, {"filtered_synthetic": shards}, shards
 
@@ -122,18 +128,94 @@ def test_caveats(lineage, tmp_path, recorder):
     notes = {name: read_json(tmp_path / "cards" / name / "card.json")["caveats"] for name in RECIPES}
     assert any("images without a gradient" in note for note in notes["classifier/real"])
     assert not any("gradient" in note for note in notes["classifier/mixed"])
-    assert any("under pgd. AutoAttack also has apgd-ce, apgd-t, fab-t, square" in note for note in notes["soup"])
+    assert any(
+        "in linf is under pgd (40 steps). AutoAttack has apgd-ce (100 steps), " in note for note in notes["soup"]
+    )
     assert any("smallest sample is 12 images" in note for note in notes["soup"])
-    full = pd.DataFrame(
-        [
-            row("m/seed-0", "x", "test", "all", f"accuracy after {a} (linf 8/255)", (0.1, 0.1, 0.1), 9)
-            for a in ("apgd-ce", "apgd-t", "fab-t", "square")
-        ]
-        + [row("m/seed-0", "x", "test", "all", "robust accuracy (linf 8/255)", (0.1, 0.1, 0.1), 9)]
-    ).assign(stage="robustness")
-    (figure,) = headline(full)
-    assert figure.metric == "robust accuracy (linf 8/255)"
-    assert not any("AutoAttack" in note for note in caveats([figure], full, []))
+
+
+STANDARD = {
+    "apgd-ce": {"steps": 100},
+    "apgd-t": {"steps": 100, "targets": 9},
+    "fab-t": {"steps": 100, "targets": 9},
+    "square": {"steps": 5000},
+}
+
+
+def notes_of(attacks, classes=10, norm="linf"):
+    """Return what is said of a model that met `attacks` (settings by name)."""
+    under = f"({norm} 1)"
+    rows = [row("m/seed-0", "x", "test", "all", f"accuracy after {a} {under}", (0.1, 0.1, 0.1), 9) for a in attacks]
+    rows.append(row("m/seed-0", "x", "test", "all", f"robust accuracy {under}", (0.1, 0.1, 0.1), 9))
+    table = pd.DataFrame(rows).assign(stage="robustness")
+    figures = headline(table)
+    assert [figure.metric for figure in figures] == [f"robust accuracy {under}"]
+    given = {norm: [Attack(name=name, **settings) for name, settings in attacks.items()]}
+    return [note for note in caveats(figures, table, [], given, classes) if "AutoAttack" in note]
+
+
+@pytest.mark.parametrize(
+    "attacks",
+    [
+        STANDARD,
+        {"pgd": {"steps": 1}, **STANDARD},
+        {name: settings | {"steps": 10000} for name, settings in STANDARD.items()},
+        STANDARD | {"apgd-ce": {"steps": 100, "restarts": 5}, "fab-t": {"steps": 100, "targets": 99, "restarts": 2}},
+    ],
+)
+def test_attacks_as_strong_as_autoattack_have_no_caveat(attacks):
+    assert notes_of(attacks) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("apgd-ce", {"steps": 99}, "apgd-ce (100 steps)"),
+        ("apgd-t", {"steps": 4, "targets": 9}, "apgd-t (100 steps, 9 targets)"),
+        ("apgd-t", {"steps": 500, "targets": 8}, "apgd-t (100 steps, 9 targets)"),
+        ("fab-t", {"steps": 3, "targets": 9}, "fab-t (100 steps, 9 targets)"),
+        ("square", {"steps": 20}, "square (5000 queries)"),
+    ],
+)
+def test_a_budget_below_autoattacks_is_said(name, settings, said):
+    (note,) = notes_of(STANDARD | {name: settings})
+    assert f"AutoAttack has {said}: stronger attacks may lower the figures." in note
+    assert f"{name} ({settings['steps']} " in note.partition("AutoAttack has")[0]
+
+
+def test_targets_count_up_to_the_number_of_wrong_classes():
+    few = STANDARD | {"apgd-t": {"steps": 100, "targets": 3}, "fab-t": {"steps": 100, "targets": 3}}
+    assert notes_of(few, classes=4) == []
+    (note,) = notes_of(few, classes=5)
+    assert "AutoAttack has apgd-t (100 steps, 9 targets), fab-t (100 steps, 9 targets): " in note
+
+
+def test_in_l1_autoattack_has_restarts_and_fewer_targets():
+    (note,) = notes_of(STANDARD, norm="l1")
+    assert "AutoAttack has apgd-ce (100 steps, 5 restarts): " in note
+    l1 = STANDARD | {"apgd-ce": {"steps": 100, "restarts": 5}, "apgd-t": {"steps": 100, "targets": 5}}
+    assert notes_of(l1, norm="l1") == []
+    assert len(notes_of(l1, norm="l2")) == 1
+
+
+def test_norms_with_the_same_attacks_share_a_sentence_and_unknown_attacks_count_as_weak():
+    metrics = [f"accuracy after {a} ({t})" for t in ("linf 8/255", "l2 0.5", "l1 12") for a in STANDARD]
+    rows = pd.DataFrame([row("m/seed-0", "x", "test", "all", metric, (0.1, 0.1, 0.1), 9) for metric in metrics])
+    figures = headline(rows.assign(stage="robustness", metric="robust accuracy (l1 12)"))
+    weak, strong = ([Attack(name=n, **s | c) for n, s in STANDARD.items()] for c in ({"steps": 2}, {}))
+    notes = [n for n in caveats(figures, rows, [], {"linf": weak, "l2": weak}, 10) if "AutoAttack" in n]
+    assert [note.partition(" is under ")[0] for note in notes] == [
+        "Robust accuracy in linf, l2",
+        "Robust accuracy in l1",
+    ]
+    assert "under apgd-ce, apgd-t, fab-t, square. AutoAttack has apgd-ce (100 steps, 5 restarts), apgd-t" in notes[1]
+    notes = [n for n in caveats(figures, rows, [], {"linf": strong, "l2": strong}, 10) if "AutoAttack" in n]
+    assert [note.partition(" is under ")[0] for note in notes] == ["Robust accuracy in l1"]
+
+
+def test_a_model_that_was_not_attacked_has_no_caveat_about_attacks():
+    rows = pd.DataFrame([row("m/seed-0", "x", "test", "all", "clean accuracy", (0.1, 0.1, 0.1), 9)])
+    assert not any("AutoAttack" in note for note in caveats(headline(rows.assign(stage="r")), rows, [], {}, 10))
 
 
 def test_same_inputs_same_bytes_and_no_paths(lineage, tmp_path, recorder):

@@ -98,7 +98,7 @@ def test_other_measures_and_differences_are_along_the_first_axis(folder):
 def test_the_section_is_in_the_page_and_escaped(folder):
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"signed": str, "group": str}
-    names = ("claims", "robustness", "doubts", "corruptions", "comparisons", "sweeps", "curves", "lineage")
+    names = ("claims", "robustness", "doubts", "corruptions", "comparisons", "sweeps", "curves", "lineage", "worst")
     told = {
         "title": "t", "curation": {}, "generator": {}, "pictures": {}, "shift": {}, **{name: [] for name in names},
         "dataset": {"name": "d", "classes": [], "domains": [], "groups": "g", "notes": {}, "licence": ""},

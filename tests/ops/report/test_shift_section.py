@@ -77,7 +77,17 @@ def test_the_section_is_in_the_page_and_escaped(folder):
     }
     empty = {
         name: []
-        for name in ("claims", "robustness", "doubts", "corruptions", "comparisons", "sweeps", "curves", "lineage")
+        for name in (
+            "claims",
+            "robustness",
+            "doubts",
+            "corruptions",
+            "comparisons",
+            "sweeps",
+            "curves",
+            "lineage",
+            "worst",
+        )
     }
     empty |= {
         "curation": {},

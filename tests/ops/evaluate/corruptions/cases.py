@@ -1,6 +1,7 @@
 """Models whose answers to corrupted images are known, and what is read of a run."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -47,6 +48,15 @@ MODELS = {
     "classifier/real/seed-1": Linear(1),
     "soup/seed-0": Linear(2),
 }
+
+
+def folder_of(name: str, model: nn.Module, home: Path) -> Path:
+    """Return a folder whose content is that of the model: what the evaluation knows it by."""
+    folder = home / name.replace("/", "-")
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_bytes(b"".join(w.numpy().tobytes() for w in model.state_dict().values()))
+    (folder / "settings").write_text(str(getattr(model, "level", "")))
+    return folder
 
 
 def predictions_of(out) -> pd.DataFrame:

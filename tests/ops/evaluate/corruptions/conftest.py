@@ -8,19 +8,22 @@ from ops.data.loading import ImageSet
 from ops.evaluate.corruptions import images as images_module
 from ops.evaluate.corruptions import measure as module
 from ops.evaluate.corruptions.measure import measure_corruptions
-from tests.ops.evaluate.corruptions.cases import ADDED, CPU, MODELS, config
+from tests.ops.evaluate.corruptions.cases import ADDED, CPU, MODELS, config, folder_of
 
 
 @pytest.fixture
 def measure(shards, folders, monkeypatch, recorder_type):
     """Return a function that measures models, given instead of their folders, and returns the artefact's folder."""
 
-    def run(tag="a", models=MODELS, monitor=None, published=None, **changes):
-        monkeypatch.setattr(module, "load_classifier", lambda model, device: (model.eval(), None))
-        out, scratch, cache = folders(f"corruptions-{tag}", f"scratch-{tag}", "cache")
+    def run(tag="a", models=MODELS, monitor=None, published=None, ledger=None, **changes):
+        out, home, cache = folders(f"corruptions-{tag}", f"models-{tag}", "cache")
+        ledger = ledger or folders(f"ledger-{tag}")[0]
+        kept = {folder_of(name, model, home): model for name, model in models.items()}
+        monkeypatch.setattr(module, "load_classifier", lambda folder, device: (kept[folder].eval(), None))
+        models = dict(zip(models, kept, strict=True))
         monitor = monitor or recorder_type()
         changes |= {"published": f"data/{published.name}"} if published else {}
-        measure_corruptions(config(**changes), models, shards, out, scratch, cache, CPU, monitor, published)
+        measure_corruptions(config(**changes), models, shards, out, ledger, cache, CPU, monitor, published)
         return out
 
     return run
