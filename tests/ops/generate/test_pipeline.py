@@ -167,6 +167,8 @@ def test_two_processes_learn_what_one_does(shards, home, tmp_path, recorder_type
     assert curves[2] == pytest.approx(curves[1], rel=1e-4)
     one, two = (load_generator(tmp_path / f"out-{n}", CPU).model.state_dict() for n in (1, 2))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
-    uneven = job.model_copy(update={"config": SMALL.model_copy(update={"batch": 9})})
+    fresh = tmp_path / "scratch-uneven"  # a training that is finished shares nothing any more
+    fresh.mkdir()
+    uneven = job.model_copy(update={"config": SMALL.model_copy(update={"batch": 9}), "scratch": fresh})
     with pytest.raises(AmalgamError, match="cannot be shared"):
         train_diffusion_in(2, uneven, recorder_type())
