@@ -107,7 +107,7 @@ def measure(name: str) -> dict[str, Any]:
         for attack in attacks:
             short = attack.model_copy(update={"steps": STEPS[attack.name], "targets": 1})
             for side in SIDES:
-                taken, survived = timed(side, {"reference": plain, "ours": model}[side], x, y, short, BALL, images)
+                taken, survived, _ = timed(side, {"reference": plain, "ours": model}[side], x, y, short, BALL, images)
                 if not all(survived):
                     raise AmalgamError(f"{name} has images on its boundary", "choose a smaller ball")
                 if number >= warm_up:

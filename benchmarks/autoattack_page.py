@@ -144,8 +144,15 @@ def _attacks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, An
     header += ["only the reference", "reference, core s", "ours, core s", "ratio"]
     every = [(name, threat, outcome) for name, outcomes in found.items() for threat, outcome in outcomes.items()]
     signs = [f"- {name}, {threat}: {', '.join(outcome['signs']) or 'none'}." for name, threat, outcome in every]
+    left = [
+        f"- {name}, {threat}, {attack}: {each['outside']} images."
+        for name, threat, outcome in every
+        for attack, each in outcome["sides"]["reference"].items()
+        if each.get("outside")
+    ]
+    told = f"{OUTSIDE}{chr(10).join(left)}\n\n" if left else ""
     measured = _made(outcome for *_, outcome in every)
-    return f"{ATTACKS}{table(header, lines)}{measured}\n\n{SIGNS}" + "\n".join(signs), rows, verdicts
+    return f"{ATTACKS}{table(header, lines)}{measured}\n\n{told}{SIGNS}" + "\n".join(signs), rows, verdicts
 
 
 def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
@@ -254,6 +261,9 @@ operations of direct convolutions a second, over those of the best direct convol
 only fewer operations (Winograd's) or shorter numbers are left to gain. The last column is what the ratio would be if all
 attacks but Square ran in bfloat16 and nothing had to be asked again in float32: the single passes of a network, timed in
 both. They do not: it would be less than that.
+
+"""
+OUTSIDE = """Images of the reference that are outside the ball (by more than a ten-thousandth of its radius) count as surviving:
 
 """
 SIGNS = "Signs of masked gradients that are raised:\n\n"

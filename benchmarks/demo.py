@@ -148,8 +148,8 @@ def render(
             "",
             "## Accuracy",
             "",
-            "Means over the seeds; in brackets the mean of the seeds' 95 % Wilson intervals. Robust means: survives PGD (40 steps) "
-            "and APGD-CE. Training never saw the concepts of `test`, the styles of `shift_seen` and `shift_unseen`; "
+            "Means over the seeds; in brackets the mean of the seeds' 95 % Wilson intervals. Robust means: survives PGD "
+            "(40 steps) and APGD-CE. Training never saw the concepts of `test`, the styles of `shift_seen` and `shift_unseen`; "
             "`near` are near-duplicates of training images in unseen tones.",
             "",
             pivot(accuracy),
