@@ -62,6 +62,8 @@ def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, 
         theirs, mine = (np.asarray(outcome[side], bool) for side in SIDES)
         gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
         verdicts.append(close(f"{name}, photographs", *paired_score(gained, lost, len(mine))))
+        seconds = outcome["seconds"]
+        verdicts.append(fast(f"{name}, photographs, narrow", seconds["reference"] / seconds["ours"]))
     return MANY.format(**_described(AGREEMENT)) + text, rows, verdicts
 
 
