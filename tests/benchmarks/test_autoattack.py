@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from benchmarks.autoattack_agreement import judge
-from benchmarks.autoattack_networks import PASSES, budget
+from benchmarks.autoattack_networks import PASSES, budget, scaled
 from benchmarks.autoattack_page import reached_by_reference, with_bfloat16
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import Z, paired_score
@@ -90,3 +90,7 @@ def test_a_reference_that_does_nothing_but_its_operations_reaches_the_peak():
     assert reached_by_reference(outcome) == "0.50"
     budgets = {attack.name: budget(attack) * PASSES[attack.name] for attack in published("standard", "linf")}
     assert budgets == {"apgd-ce": 200, "apgd-t": 1800, "fab-t": 2700, "square": 5000}
+
+
+def test_what_does_not_grow_with_the_steps_counts_once():
+    assert scaled((3, 9), [4 + 3 * 0.5, 4 + 9 * 0.5], 900) == pytest.approx(4 + 900 * 0.5)
