@@ -36,8 +36,6 @@ $(VENV)/.compiled: $(VENV)/.installed $(wildcard ops/models/kernels/*.py)
 data: install  ## fetch the embedded data (offline: it is in the repository)
 	@$(BIN)/dvc pull --quiet data.dvc
 
-# threads that wait by spinning: faster, as long as no other program wants all cores, too
-demo: export OMP_WAIT_POLICY = ACTIVE
 demo: data  ## carry the embedded dataset through the whole lineage
 	@$(BIN)/python -m pipelines run
 

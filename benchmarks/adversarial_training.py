@@ -45,7 +45,7 @@ from ops.train.mixing import Batches  # noqa: E402
 from ops.train.recipe import Averaging, InnerAttack, Mix, Recipe, Schedule  # noqa: E402
 from ops.train.workers import Workers  # noqa: E402
 
-COMMAND = "OMP_WAIT_POLICY=ACTIVE python -m benchmarks.adversarial_training"
+COMMAND = "python -m benchmarks.adversarial_training"
 CLASSES, SIDE, IMAGES = 10, 32, 2048
 GOAL = 2.5
 TOLERANCE = 1e-3

@@ -27,7 +27,7 @@ from ops.runtime import configure_torch  # noqa: E402
 
 ENSEMBLES = {question.part: question for question in (autoattack_agreement.AGREEMENT, autoattack_agreement.SPEED)}
 PARTS = ("attacks", "networks", *ENSEMBLES)
-COMMAND = "OMP_WAIT_POLICY=ACTIVE python -m benchmarks.autoattack"
+COMMAND = "python -m benchmarks.autoattack"
 
 
 def main() -> None:

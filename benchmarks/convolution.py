@@ -1,11 +1,12 @@
 """When does Winograd's convolution pay? `ops.models.winograd` against torch's direct convolution, layer by layer.
 
-    OMP_WAIT_POLICY=ACTIVE python -m benchmarks.convolution [--json] [--quick]
+    python -m benchmarks.convolution [--json] [--quick]
 
-The measurement behind `LEAST_CHANNELS` and `LEAST_TILES`. For 3x3 layers of as many outputs as channels, both sides take
-turns in what a step of an attack asks of a layer, the output and the gradient of the images, and then with the gradient of
-the weights too; times are medians over rounds. Errors are root mean squares of the output's difference from double
-precision, as a share of the output's. With --json, the ratio is that of an attack over all layers where `used` is true.
+The measurement behind `PAYS`. For 3x3 layers of as many outputs as channels, or twice as many in stride 2, both sides
+take turns in what a step of an attack asks of a layer, the output and the gradient of the images, and then with the
+gradient of the weights too; times are medians over rounds. Errors are root mean squares of the output's difference from
+double precision, as a share of the output's. With --json, the ratio is that of an attack over all layers where `used` is
+true.
 """
 
 import argparse
@@ -27,14 +28,25 @@ from ops.models.winograd import fits, kept_kernels, winograd  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
 LAYERS = [
-    *((128, channels, side) for channels, side in ((16, 32), (32, 32), (32, 16), (64, 32), (64, 16), (64, 8))),
-    *((128, channels, side) for channels, side in ((96, 16), (128, 16), (128, 8), (128, 4), (256, 8), (512, 4))),
-    *((batch, 128, 8) for batch in (2, 4, 8, 16, 32)),
+    *((128, channels, side, 1) for channels, side in ((16, 32), (32, 32), (32, 16), (64, 32), (64, 16), (64, 8))),
+    *((128, channels, side, 1) for channels, side in ((96, 16), (128, 16), (128, 8), (128, 4), (256, 8), (512, 4))),
+    *((batch, 128, 8, 1) for batch in (2, 4, 8, 16, 32)),
+    *((128, channels, side, 2) for channels, side in ((32, 16), (64, 32), (64, 8), (128, 16), (256, 8))),
+    *((batch, 128, 16, 2) for batch in (4, 8, 16, 32)),
 ]
-"""Images in the batch, channels, and side of the images in pixels."""
+"""Images in the batch, channels, side of the images in pixels, and stride."""
 ROUNDS, QUICK_ROUNDS = 31, 7
 WARM_UP = 2
-CONVOLUTIONS = {"winograd": winograd, "direct": lambda x, weight: F.conv2d(x, weight, padding=1)}
+
+
+def direct(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
+    """Return what torch makes of images (N, C, H, W) with SAME padding."""
+    if stride == 1:
+        return F.conv2d(x, weight, padding=1)
+    return F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=stride)
+
+
+CONVOLUTIONS = {"winograd": winograd, "direct": direct}
 
 
 def main() -> None:
@@ -55,24 +67,26 @@ def main() -> None:
     print(json.dumps({**summary, "unit": "ms", "n": rounds, "layers": found}))
 
 
-def measure(batch: int, channels: int, side: int, rounds: int) -> dict[str, Any]:
+def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> dict[str, Any]:
     """Return medians and errors of both sides for one layer."""
     rng = torch.Generator().manual_seed(0)
-    conv = Conv(channels, channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    out = stride * channels
+    conv = Conv(channels, out, stride=stride).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x, direction = (
-        torch.randn(batch, channels, side, side, generator=rng).contiguous(memory_format=torch.channels_last)
-        for _ in range(2)
+        torch.randn(shape, generator=rng).contiguous(memory_format=torch.channels_last)
+        for shape in ((batch, channels, side, side), (batch, out, side // stride, side // stride))
     )
     x.requires_grad_()
-    exact = F.conv2d(x.detach().double(), conv.weight.detach().double(), padding=1)
-    errors = {side: convolve(x, conv.weight).detach() - exact for side, convolve in CONVOLUTIONS.items()}
+    exact = direct(x.detach().double(), conv.weight.detach().double(), stride)
+    errors = {side: convolve(x, conv.weight, stride).detach() - exact for side, convolve in CONVOLUTIONS.items()}
     with kept_kernels():  # as attacks do: weights stay what they are
-        attack = take_turns(x, conv.weight.detach(), direction, rounds)
-    learning = take_turns(x, conv.weight, direction, rounds)
+        attack = take_turns(x, conv.weight.detach(), direction, stride, rounds)
+    learning = take_turns(x, conv.weight, direction, stride, rounds)
     return {
         "images": batch,
         "channels": channels,
         "side": side,
+        "stride": stride,
         **{f"{name}, ms": round(value, 2) for name, value in attack.items()},
         "ratio": round(attack["direct"] / attack["winograd"], 2),
         "ratio with weights": round(learning["direct"] / learning["winograd"], 2),
@@ -81,14 +95,16 @@ def measure(batch: int, channels: int, side: int, rounds: int) -> dict[str, Any]
     }
 
 
-def take_turns(x: torch.Tensor, weight: torch.Tensor, direction: torch.Tensor, rounds: int) -> dict[str, float]:
+def take_turns(
+    x: torch.Tensor, weight: torch.Tensor, direction: torch.Tensor, stride: int, rounds: int
+) -> dict[str, float]:
     """Return each side's median milliseconds for the output and the gradients of all that wants one."""
     seconds: dict[str, list[float]] = {name: [] for name in CONVOLUTIONS}
     wanted = [part for part in (x, weight) if part.requires_grad]
     for number in range(rounds + WARM_UP):
         for name, convolve in CONVOLUTIONS.items():
             begun = time.perf_counter()
-            torch.autograd.grad(convolve(x, weight), wanted, direction)
+            torch.autograd.grad(convolve(x, weight, stride), wanted, direction)
             if number >= WARM_UP:
                 seconds[name].append(time.perf_counter() - begun)
     return {name: statistics.median(taken) * 1000 for name, taken in seconds.items()}

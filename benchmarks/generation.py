@@ -1,7 +1,7 @@
 """How fast is the image generator? Training, sampling and the cost of a million samples, against what people use.
 
-    OMP_WAIT_POLICY=ACTIVE python -m benchmarks.generation --json [--quick] [--part training]
-    OMP_WAIT_POLICY=ACTIVE python -m benchmarks.generation     # all; writes docs/results/generation.*
+    python -m benchmarks.generation --json [--quick] [--part training]
+    python -m benchmarks.generation     # all; writes docs/results/generation.*
 
 `benchmarks.generation_training`: our step against the loop of diffusers' example scripts, with equal losses.
 `benchmarks.generation_sampling`: our sampler against the stock pipelines of diffusers, with equal distances from real

@@ -9,7 +9,7 @@ from ops.files import read_json
 from ops.runtime import usable_cores
 from pipelines.resources import git_commit
 
-COMMAND = "OMP_WAIT_POLICY=ACTIVE python -m benchmarks.generation"
+COMMAND = "python -m benchmarks.generation"
 PARTS = ("training", "sampling", "cost")
 Part = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ops.errors import AmalgamError
 from ops.launching import Job
 from ops.progress import Monitor, Silent
-from ops.runtime import configure_torch, pick_device
+from ops.runtime import SPINS, configure_torch, pick_device
 from pipelines.compute import Ray
 from pipelines.project import ROOT
 
@@ -75,7 +75,7 @@ def connect(config: Ray) -> bool:
 
     if ray.is_initialized():
         return False
-    environment = {"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}}
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": SPINS}}
     settings: dict[str, Any] = {"runtime_env": environment, "logging_level": "WARNING", "log_to_driver": False}
     if config.address is None:
         cores = math.ceil(config.workers * config.cpus)

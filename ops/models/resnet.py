@@ -55,7 +55,7 @@ class Conv(nn.Conv2d):
         """Return the convolved images (N, out, ceil(H / stride), ceil(W / stride))."""
         stride, kernel = self.stride[0], self.kernel_size[0]
         if winograd.fits(self, x):
-            return winograd.winograd(x, self.weight)
+            return winograd.winograd(x, self.weight, stride)
         if stride == 1:
             return super().forward(x)
         height, width = same_padding(x.shape[2], kernel, stride), same_padding(x.shape[3], kernel, stride)

@@ -1,280 +1,185 @@
-"""Compiled transforms of Winograd's convolution F(4x4, 3x3); `ops.models.winograd` puts them together.
+"""Compiled transforms of Winograd's convolutions; `ops.models.winograd` puts them together.
 
-Arrays are float32 and C-contiguous; an image batch (N, C, H, W) in channels_last is (N, H, W, C) here. A tile is 6x6
-pixels of the input, four apart and starting one before the image's edge, or the 4x4 pixels of the output that follow from
-it; a strip is one row of tiles. The matrices B, G and A are those of Lavin and Gray 2016, "Fast Algorithms for
-Convolutional Neural Networks", section 4.3. Their rows come in pairs, a sum and a difference of the same two terms: one
-function for each pair, on single numbers, which serves rows and columns. Each pair has a loop of its own, because the
-compiler uses vector instructions only for loops that read and write few places at once. One iteration of a parallel loop
-is one strip or one kernel, so that results do not depend on the number of threads.
+Arrays are float32; an image batch (N, C, H, W) in channels_last is (N, H, W, C) here. A tile is a square of pixels and what
+becomes of it, its points; pixels outside the image are 0, and what would be written there is lost. Every transform is one
+of a row of numbers, taken of the columns of a square and then of its rows.
+
+Stride 1 is F(4x4, 3x3) with the matrices B, G and A of Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural
+Networks", section 4.3: 6 points for 4 outputs. In stride 2 every other pixel meets two of the three taps, and those between
+them meet one: F(4, 2) with 5 points at 0, 1, -1, 2 and infinity for the former, and 4 plain products for the latter.
 """
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import njit, prange
 
 from ops.models.kernels.compiling import OPTIONS
-from ops.models.winograd import SIDE, STEP
+from ops.models.kernels.vectors import LANES, Pixels, Points, Vector, tile_function
 
-TWO, FOUR, FIVE, SIX, EIGHT = (np.float32(number) for number in (2, 4, 5, 6, 8))
-
-
-@njit(inline="always")
-def b_outer(d0, d2, d4):  # type: ignore[no-untyped-def]
-    """Return row 0 of B^T d; with d1, d3 and d5, row 5."""
-    return FOUR * d0 - FIVE * d2 + d4
+Row = Sequence[Vector]
 
 
-@njit(inline="always")
-def b_ones(inner):  # type: ignore[no-untyped-def]
-    """Return rows 1 and 2 of B^T d."""
-    d1, d2, d3, d4 = inner
-    even, odd = d4 - FOUR * d2, d3 - FOUR * d1
-    return even + odd, even - odd
+def times_b(d: Row) -> Row:
+    """Return B^T d of 6 pixels."""
+    d0, d1, d2, d3, d4, d5 = d
+    ones, more = d4 - 4.0 * d2, d3 - 4.0 * d1
+    twos, rest = d4 - d2, 2.0 * (d3 - d1)
+    return [4.0 * d0 - 5.0 * d2 + d4, ones + more, ones - more, twos + rest, twos - rest, 4.0 * d1 - 5.0 * d3 + d5]
 
 
-@njit(inline="always")
-def b_twos(inner):  # type: ignore[no-untyped-def]
-    """Return rows 3 and 4 of B^T d."""
-    d1, d2, d3, d4 = inner
-    even, odd = d4 - d2, TWO * (d3 - d1)
-    return even + odd, even - odd
+def times_g(w: Row) -> Row:
+    """Return G w, 6 points, of 3 taps."""
+    w0, w1, w2 = w
+    ones, more = -1 / 6 * (w0 + w2), -1 / 6 * w1
+    twos, rest = 1 / 24 * w0 + 1 / 6 * w2, 1 / 12 * w1
+    return [0.25 * w0, ones + more, ones - more, twos + rest, twos - rest, w2]
 
 
-@njit(inline="always")
-def at_even(m0, inner):  # type: ignore[no-untyped-def]
-    """Return rows 0 and 2 of A^T m."""
-    m1, m2, m3, m4 = inner
-    near, far = m1 + m2, m3 + m4
-    return m0 + near + far, near + FOUR * far
+def times_a(m: Row) -> Row:
+    """Return A^T m, 4 outputs, of 6 points."""
+    m0, m1, m2, m3, m4, m5 = m
+    near, far, odd, wide = m1 + m2, m3 + m4, m1 - m2, m3 - m4
+    return [m0 + near + far, odd + 2.0 * wide, near + 4.0 * far, odd + 8.0 * wide + m5]
 
 
-@njit(inline="always")
-def at_odd(inner, m5):  # type: ignore[no-untyped-def]
-    """Return rows 1 and 3 of A^T m."""
-    m1, m2, m3, m4 = inner
-    near, far = m1 - m2, m3 - m4
-    return near + TWO * far, near + EIGHT * far + m5
+def back_a(g: Row) -> Row:
+    """Return A g, 6 points, of 4 outputs."""
+    g0, g1, g2, g3 = g
+    ones, more = g0 + g2, g1 + g3
+    twos, rest = g0 + 4.0 * g2, 2.0 * g1 + 8.0 * g3
+    return [g0, ones + more, ones - more, twos + rest, twos - rest, g3]
 
 
-@njit(inline="always")
-def a_ones(four):  # type: ignore[no-untyped-def]
-    """Return rows 1 and 2 of A g; rows 0 and 5 are g0 and g3."""
-    g0, g1, g2, g3 = four
-    even, odd = g0 + g2, g1 + g3
-    return even + odd, even - odd
+def back_g(v: Row) -> Row:
+    """Return G^T v, 3 taps, of 6 points."""
+    v0, v1, v2, v3, v4, v5 = v
+    near, far = 1 / 6 * (v1 + v2), 1 / 6 * (v3 + v4)
+    return [0.25 * (v0 + far) - near, 1 / 6 * (v2 - v1) + 1 / 12 * (v3 - v4), far - near + v5]
 
 
-@njit(inline="always")
-def a_twos(four):  # type: ignore[no-untyped-def]
-    """Return rows 3 and 4 of A g."""
-    g0, g1, g2, g3 = four
-    even, odd = g0 + FOUR * g2, TWO * g1 + EIGHT * g3
-    return even + odd, even - odd
+def five_points(d: Row) -> Row:
+    """Return B^T d of F(4, 2) for 5 pixels."""
+    d0, d1, d2, d3, d4 = d
+    steep = d3 - d1
+    return [2.0 * (d0 - d2) + steep, steep - d2 - d1, d3 - 3.0 * d2 + 2.0 * d1, steep, d4 - d2 - 2.0 * steep]
 
 
-@njit(inline="always")
-def g_ones(taps):  # type: ignore[no-untyped-def]
-    """Return rows 1 and 2 of G w; rows 0 and 5 are w0 / 4 and w2."""
-    w0, w1, w2 = taps
-    return -(w0 + w2 + w1) / SIX, -(w0 + w2 - w1) / SIX
+def four_outputs(m: Row) -> Row:
+    """Return A^T m of F(4, 2) for 5 points."""
+    m0, m1, m2, m3, m4 = m
+    sums, differences = m1 + m2, m1 - m2
+    return [m0 + sums + m3, differences + 2.0 * m3, sums + 4.0 * m3, differences + 8.0 * m3 + m4]
 
 
-@njit(inline="always")
-def g_twos(taps):  # type: ignore[no-untyped-def]
-    """Return rows 3 and 4 of G w."""
-    w0, w1, w2 = taps
-    even, odd = w0 / FOUR + w2, w1 / TWO
-    return (even + odd) / SIX, (even - odd) / SIX
+def strided_pixels(d: Row) -> Row:
+    """Return the 9 points of 9 pixels: those of every other pixel, and the pixels between them."""
+    return [*five_points(d[::2]), *d[1::2]]
 
 
-@njit(inline="always")
-def gt_outer(v0, inner, v5):  # type: ignore[no-untyped-def]
-    """Return rows 0 and 2 of G^T v."""
-    v1, v2, v3, v4 = inner
-    near, far = (v1 + v2) / SIX, (v3 + v4) / SIX
-    return (v0 + far) / FOUR - near, far - near + v5
+def strided_taps(w: Row) -> Row:
+    """Return the 9 points of 3 taps: the outer two are one kernel, the one between them is another."""
+    w0, w1, w2 = w
+    ones, more = 1 / 6 * w2, 1 / 6 * w0
+    return [0.5 * w0, -0.5 * (w0 + w2), ones - more, more + 1 / 3 * w2, w2, w1, w1, w1, w1]
 
 
-@njit(inline="always")
-def gt_middle(inner):  # type: ignore[no-untyped-def]
-    """Return row 1 of G^T v."""
-    v1, v2, v3, v4 = inner
-    return (v2 - v1 + (v3 - v4) / TWO) / SIX
+def strided_outputs(m: Row) -> Row:
+    """Return the 4 outputs of 9 points."""
+    return [even + odd for even, odd in zip(four_outputs(m[:5]), m[5:], strict=True)]
 
 
-@njit(inline="always")
-def padded_rows(x, n, top, count):  # type: ignore[no-untyped-def]
-    """Return `count` rows (1, count, W, C) from `top` on of image `n` in `x` (N, H, W, C), zero where there are none."""
-    height, width, channels = x.shape[1:]
-    found = np.zeros((1, count, width, channels), np.float32)
-    for y in range(max(top, 0), min(top + count, height)):
-        for w in range(width):
-            for c in range(channels):
-                found[0, y - top, w, c] = x[n, y, w, c]
-    return found
+def back_strided_outputs(g: Row) -> Row:
+    """Return the 9 points of 4 outputs whose products with those of the pixels lead to the taps."""
+    g0, g1, g2, g3 = g
+    ones, more = g0 + g2, g1 + g3
+    return [g0, ones + more, ones - more, g0 + 2.0 * g1 + 4.0 * g2 + 8.0 * g3, g3, *g]
 
 
-@njit(inline="always")
-def spread_rows(x, n, y, rows):  # type: ignore[no-untyped-def]
-    """Put B^T of the rows y to y + 5 of image `n` in `x` (N, H, W, C) into `rows` (6, >= W + 2, C), from column 1 on."""
-    width, channels = x.shape[2:]
-    for w in range(width):
-        for c in range(channels):
-            rows[0, w + 1, c] = b_outer(x[n, y, w, c], x[n, y + 2, w, c], x[n, y + 4, w, c])
-        for c in range(channels):
-            rows[5, w + 1, c] = b_outer(x[n, y + 1, w, c], x[n, y + 3, w, c], x[n, y + 5, w, c])
-        for c in range(channels):
-            inner = x[n, y + 1, w, c], x[n, y + 2, w, c], x[n, y + 3, w, c], x[n, y + 4, w, c]
-            rows[1, w + 1, c], rows[2, w + 1, c] = b_ones(inner)
-        for c in range(channels):
-            inner = x[n, y + 1, w, c], x[n, y + 2, w, c], x[n, y + 3, w, c], x[n, y + 4, w, c]
-            rows[3, w + 1, c], rows[4, w + 1, c] = b_twos(inner)
+def back_strided_taps(v: Row) -> Row:
+    """Return 3 taps of 9 points."""
+    v0, v1, v2, v3, v4, *between = v
+    more = 1 / 6 * (v3 - v2)
+    outer = 0.5 * (v0 - v1) + more, 1 / 6 * (v2 + 2.0 * v3) - 0.5 * v1 + v4
+    return [outer[0], between[0] + between[1] + between[2] + between[3], outer[1]]
+
+
+def led_back_pixels(g: Row) -> Row:
+    """Return the 9 points of 5 outputs, from which the gradient of 8 pixels follows; the first lies before them."""
+    return [*five_points(g), *g[1:]]
+
+
+def led_back_outputs(m: Row) -> Row:
+    """Return 8 pixels of 9 points."""
+    return [number for pair in zip(four_outputs(m[:5]), m[5:], strict=True) for number in pair]
+
+
+def _reading(one_way: Callable[[Row], Row], side: int, turned: bool = False) -> Callable[[Pixels, Points], None]:
+    """Return what puts a transform of `side` x `side` pixels, turned by 180 degrees if `turned`, into the points."""
+
+    def put(pixels: Pixels, points: Points) -> None:
+        order = range(side)[:: -1 if turned else 1]
+        for point, number in enumerate(_both_ways(one_way, [[pixels.load(i, j) for j in order] for i in order])):
+            points.store(point, number)
+
+    return put
+
+
+def _writing(one_way: Callable[[Row], Row], side: int) -> Callable[[Pixels, Points], None]:
+    """Return what puts a transform of `side` x `side` points into the pixels."""
+
+    def put(pixels: Pixels, points: Points) -> None:
+        square = [[points.load(side * i + j) for j in range(side)] for i in range(side)]
+        numbers = _both_ways(one_way, square)
+        out = round(len(numbers) ** 0.5)
+        for pixel, number in enumerate(numbers):
+            pixels.store(pixel // out, pixel % out, number)
+
+    return put
+
+
+def _both_ways(one_way: Callable[[Row], Row], square: Sequence[Row]) -> list[Vector]:
+    """Return the rows of a square whose columns and then rows are transformed."""
+    columns = [one_way(column) for column in zip(*square, strict=True)]
+    return [number for row in zip(*columns, strict=True) for number in one_way(row)]
+
+
+KINDS = {
+    "pixels": _reading(times_b, 6),
+    "outputs": _writing(times_a, 6),
+    "taps": _reading(times_g, 3),
+    "turned taps": _reading(times_g, 3, turned=True),
+    "back outputs": _reading(back_a, 4),
+    "back taps": _writing(back_g, 6),
+    "strided pixels": _reading(strided_pixels, 9),
+    "strided outputs": _writing(strided_outputs, 9),
+    "strided taps": _reading(strided_taps, 3),
+    "turned strided taps": _reading(strided_taps, 3, turned=True),
+    "back strided outputs": _reading(back_strided_outputs, 4),
+    "back strided taps": _writing(back_strided_taps, 9),
+    "led back pixels": _reading(led_back_pixels, 5),
+    "led back outputs": _writing(led_back_outputs, 9),
+}
+NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+some_channels = tile_function(list(KINDS.values()), LANES)
+one_channel = tile_function(list(KINDS.values()), 1)
 
 
 @njit(**OPTIONS)
-def spread(x, first, images, u):  # type: ignore[no-untyped-def]
-    """Put B^T d B of every tile d of `images` images from `first` on in `x` (N, H, W, C) into `u` (36, tiles, C)."""
-    height, width, channels = x.shape[1:]
-    down, across = (height + 3) // STEP, (width + 3) // STEP
-    for strip in prange(images * down):
-        n, top = first + strip // down, strip % down * STEP - 1
-        rows = np.zeros((SIDE, across * STEP + 2, channels), np.float32)
-        if top >= 0 and top + SIDE <= height:
-            spread_rows(x, n, top, rows)
-        else:
-            spread_rows(padded_rows(x, n, top, SIDE), 0, 0, rows)
+def transform(kind, images, first, count, step, before, tiles):  # type: ignore[no-untyped-def]
+    """Transform every tile of `count` images from `first` on in `images` (N, H, W, C) into `tiles` (T, points, C), or back.
+
+    `kind` is one of `NUMBERS`. Tiles are `step` apart, the first one begins `before` pixels before the image. One iteration
+    is one row of tiles, so that results do not depend on the number of threads.
+    """
+    height, width, channels = images.shape[1:]
+    down, across = (height + step - 1) // step, (width + step - 1) // step
+    for strip in prange(count * down):
+        image, top = images[first + strip // down], strip % down * step - before
+        beyond = np.zeros(LANES, np.float32)
         for k in range(across):
-            t, w = strip * across + k, k * STEP
-            for a in range(SIDE):
-                b = SIDE * a
-                for c in range(channels):
-                    u[b, t, c] = b_outer(rows[a, w, c], rows[a, w + 2, c], rows[a, w + 4, c])
-                for c in range(channels):
-                    u[b + 5, t, c] = b_outer(rows[a, w + 1, c], rows[a, w + 3, c], rows[a, w + 5, c])
-                for c in range(channels):
-                    inner = rows[a, w + 1, c], rows[a, w + 2, c], rows[a, w + 3, c], rows[a, w + 4, c]
-                    u[b + 1, t, c], u[b + 2, t, c] = b_ones(inner)
-                for c in range(channels):
-                    inner = rows[a, w + 1, c], rows[a, w + 2, c], rows[a, w + 3, c], rows[a, w + 4, c]
-                    u[b + 3, t, c], u[b + 4, t, c] = b_twos(inner)
-
-
-@njit(**OPTIONS)
-def gather(m, first, images, y):  # type: ignore[no-untyped-def]
-    """Put A^T m A of every tile m in `m` (36, tiles, C) into `images` images from `first` on of `y` (N, H, W, C)."""
-    height, width, channels = y.shape[1:]
-    down, across = (height + 3) // STEP, (width + 3) // STEP
-    for strip in prange(images * down):
-        n, top = first + strip // down, strip % down * STEP
-        rows = np.empty((SIDE, across * STEP, channels), np.float32)
-        for k in range(across):
-            t, w = strip * across + k, k * STEP
-            for a in range(SIDE):
-                b = SIDE * a
-                for c in range(channels):
-                    inner = m[b + 1, t, c], m[b + 2, t, c], m[b + 3, t, c], m[b + 4, t, c]
-                    rows[a, w, c], rows[a, w + 2, c] = at_even(m[b, t, c], inner)
-                for c in range(channels):
-                    inner = m[b + 1, t, c], m[b + 2, t, c], m[b + 3, t, c], m[b + 4, t, c]
-                    rows[a, w + 1, c], rows[a, w + 3, c] = at_odd(inner, m[b + 5, t, c])
-        whole = np.empty((STEP, width, channels), np.float32)
-        for w in range(width):
-            for c in range(channels):
-                inner = rows[1, w, c], rows[2, w, c], rows[3, w, c], rows[4, w, c]
-                whole[0, w, c], whole[2, w, c] = at_even(rows[0, w, c], inner)
-            for c in range(channels):
-                inner = rows[1, w, c], rows[2, w, c], rows[3, w, c], rows[4, w, c]
-                whole[1, w, c], whole[3, w, c] = at_odd(inner, rows[5, w, c])
-        for row in range(min(STEP, height - top)):
-            for w in range(width):
-                for c in range(channels):
-                    y[n, top + row, w, c] = whole[row, w, c]
-
-
-@njit(**OPTIONS)
-def spread_kernel(kernels, turned, v):  # type: ignore[no-untyped-def]
-    """Put G g G^T of every g in `kernels` (K, 3, 3, C), turned by 180 degrees if `turned`, into `v` (36, K, C)."""
-    count, _, _, channels = kernels.shape
-    first, last = (2, 0) if turned else (0, 2)
-    for k in prange(count):
-        rows = np.empty((SIDE, 3, channels), np.float32)
-        for b in range(3):
-            column = 2 - b if turned else b
-            for c in range(channels):
-                rows[0, b, c] = kernels[k, first, column, c] / FOUR
-                rows[5, b, c] = kernels[k, last, column, c]
-            for c in range(channels):
-                taps = kernels[k, first, column, c], kernels[k, 1, column, c], kernels[k, last, column, c]
-                rows[1, b, c], rows[2, b, c] = g_ones(taps)
-                rows[3, b, c], rows[4, b, c] = g_twos(taps)
-        for a in range(SIDE):
-            b = SIDE * a
-            for c in range(channels):
-                v[b, k, c] = rows[a, 0, c] / FOUR
-                v[b + 5, k, c] = rows[a, 2, c]
-            for c in range(channels):
-                v[b + 1, k, c], v[b + 2, k, c] = g_ones((rows[a, 0, c], rows[a, 1, c], rows[a, 2, c]))
-            for c in range(channels):
-                v[b + 3, k, c], v[b + 4, k, c] = g_twos((rows[a, 0, c], rows[a, 1, c], rows[a, 2, c]))
-
-
-@njit(inline="always")
-def spread_output_rows(g, n, y, rows):  # type: ignore[no-untyped-def]
-    """Put A of the rows y to y + 3 of image `n` in `g` (N, H, W, K) into `rows` (6, >= W, K)."""
-    width, channels = g.shape[2:]
-    for w in range(width):
-        for c in range(channels):
-            rows[0, w, c] = g[n, y, w, c]
-            rows[5, w, c] = g[n, y + 3, w, c]
-        for c in range(channels):
-            four = g[n, y, w, c], g[n, y + 1, w, c], g[n, y + 2, w, c], g[n, y + 3, w, c]
-            rows[1, w, c], rows[2, w, c] = a_ones(four)
-        for c in range(channels):
-            four = g[n, y, w, c], g[n, y + 1, w, c], g[n, y + 2, w, c], g[n, y + 3, w, c]
-            rows[3, w, c], rows[4, w, c] = a_twos(four)
-
-
-@njit(**OPTIONS)
-def spread_outputs(g, first, images, z):  # type: ignore[no-untyped-def]
-    """Put A g A^T of every output tile g of `images` images from `first` on in `g` (N, H, W, K) into `z` (36, tiles, K)."""
-    height, width, channels = g.shape[1:]
-    down, across = (height + 3) // STEP, (width + 3) // STEP
-    for strip in prange(images * down):
-        n, top = first + strip // down, strip % down * STEP
-        rows = np.zeros((SIDE, across * STEP, channels), np.float32)
-        if top + STEP <= height:
-            spread_output_rows(g, n, top, rows)
-        else:
-            spread_output_rows(padded_rows(g, n, top, STEP), 0, 0, rows)
-        for k in range(across):
-            t, w = strip * across + k, k * STEP
-            for a in range(SIDE):
-                b = SIDE * a
-                for c in range(channels):
-                    z[b, t, c] = rows[a, w, c]
-                    z[b + 5, t, c] = rows[a, w + 3, c]
-                for c in range(channels):
-                    four = rows[a, w, c], rows[a, w + 1, c], rows[a, w + 2, c], rows[a, w + 3, c]
-                    z[b + 1, t, c], z[b + 2, t, c] = a_ones(four)
-                for c in range(channels):
-                    four = rows[a, w, c], rows[a, w + 1, c], rows[a, w + 2, c], rows[a, w + 3, c]
-                    z[b + 3, t, c], z[b + 4, t, c] = a_twos(four)
-
-
-@njit(**OPTIONS)
-def gather_kernel(v, kernels):  # type: ignore[no-untyped-def]
-    """Put G^T v G of every kernel's products in `v` (36, K, C) into `kernels` (K, 3, 3, C)."""
-    count, _, _, channels = kernels.shape
-    for k in prange(count):
-        rows = np.empty((SIDE, 3, channels), np.float32)
-        for a in range(SIDE):
-            b = SIDE * a
-            for c in range(channels):
-                inner = v[b + 1, k, c], v[b + 2, k, c], v[b + 3, k, c], v[b + 4, k, c]
-                rows[a, 0, c], rows[a, 2, c] = gt_outer(v[b, k, c], inner, v[b + 5, k, c])
-                rows[a, 1, c] = gt_middle(inner)
-        for b in range(3):
-            for c in range(channels):
-                inner = rows[1, b, c], rows[2, b, c], rows[3, b, c], rows[4, b, c]
-                kernels[k, 0, b, c], kernels[k, 2, b, c] = gt_outer(rows[0, b, c], inner, rows[5, b, c])
-                kernels[k, 1, b, c] = gt_middle(inner)
+            tile, left = tiles[strip * across + k], k * step - before
+            for c in range(0, channels - LANES + 1, LANES):
+                some_channels(kind, image, top, left, beyond, tile, c)
+            for c in range(channels - channels % LANES, channels):
+                one_channel(kind, image, top, left, beyond, tile, c)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ops.models import winograd as winograd_module
 from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.models.kernels import winograd as kernels
@@ -24,15 +25,17 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def outcome(convolve, x, weight, direction):
+def outcome(convolve, x, weight, direction, stride=1):
     """The output and both gradients of its product with `direction`."""
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
-    y = convolve(x, weight)
+    y = convolve(x, weight, stride)
     return [y.detach(), *torch.autograd.grad((y * direction).sum(), [x, weight])]
 
 
-def direct(x, weight):
-    return F.conv2d(x, weight, padding=1)
+def direct(x, weight, stride):
+    if stride == 1:
+        return F.conv2d(x, weight, padding=1)
+    return F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=2)
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,17 +57,67 @@ def test_it_is_a_convolution_and_so_are_its_gradients(count, channels, out, heig
         torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-5 * float(b.abs().max()) + 1e-6)
 
 
-def test_many_images_are_convolved_in_rounds():
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 5),
+    channels=st.integers(1, 19),
+    out=st.integers(1, 19),
+    half_height=st.integers(1, 10),
+    half_width=st.integers(1, 10),
+    seed=st.integers(0, 5),
+)
+def test_it_is_a_convolution_in_stride_2_too(count, channels, out, half_height, half_width, seed):
+    x, weight = (
+        drawn(count, channels, 2 * half_height, 2 * half_width, seed=seed),
+        drawn(out, channels, 3, 3, seed=seed),
+    )
+    direction = drawn(count, out, half_height, half_width, seed=seed + 2)
+    found = outcome(winograd, x, weight, direction, 2)
+    expected = outcome(direct, x.double(), weight.double(), direction.double(), 2)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-5 * float(b.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_many_images_are_convolved_in_rounds(stride):
     """More tiles than one round takes, the last round not full."""
     x, weight, direction = (
         drawn(75, NARROW, 16, 16),
         drawn(NARROW, NARROW, 3, 3, seed=1),
-        drawn(75, NARROW, 16, 16, seed=2),
+        drawn(75, NARROW, 16 // stride, 16 // stride, seed=2),
     )
-    found = outcome(winograd, x, weight, direction)
-    expected = outcome(direct, x.double(), weight.double(), direction.double())
+    found = outcome(winograd, x, weight, direction, stride)
+    expected = outcome(direct, x.double(), weight.double(), direction.double(), stride)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-5 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_kernels_have_the_form_that_the_library_wants_for_so_many_tiles(monkeypatch, stride):
+    """With another one products are right, but hundreds of times slower."""
+
+    def form(kernel):
+        return torch.ops.mkldnn._get_mkldnn_serialized_md(kernel).tolist()
+
+    checked = []
+
+    def products(points, kernel):
+        tiles, groups, channels = points.shape
+        out = kernel.shape[0] // groups
+        assert form(kernel) == form(winograd_module._pack(torch.zeros(groups, out, channels), tiles))
+        checked.append(tiles)
+        return multiply(points, kernel)
+
+    multiply = winograd_module._products
+    monkeypatch.setattr(winograd_module, "_products", products)
+    weight = drawn(96, 64, 3, 3)
+    with kept_kernels():
+        for count in (20, 3, 17, 20):
+            x = drawn(count, 64, 16, 16).requires_grad_()
+            y = winograd(x, weight, stride)
+            torch.autograd.grad(y.sum(), x)
+    assert min(checked) < 64 < max(checked)
 
 
 def test_on_the_sizes_of_training_the_error_is_small():
@@ -82,9 +135,15 @@ def test_kept_kernels_are_transformed_once_if_there_is_memory_for_them(monkeypat
     """The memory of two kernels, of one, and of none, in three rounds of output and gradient."""
     x, weight, direction = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1), drawn(9, NARROW, 9, 9, seed=2)
     expected = outcome(winograd, x, weight, direction)[:2]
-    done, transform = [], kernels.spread_kernel
+    done, transform = [], kernels.transform
+    taps = [kernels.NUMBERS[kind] for kind in ("taps", "turned taps")]
+
+    def counted(kind, *given):
+        done.extend([kind] * (kind in taps))
+        transform(kind, *given)
+
     monkeypatch.setattr("ops.models.winograd.KEPT_BYTES", memory)
-    monkeypatch.setattr(kernels, "spread_kernel", lambda *given: [done.append(1), transform(*given)])
+    monkeypatch.setattr(kernels, "transform", counted)
     x.requires_grad_()
     with kept_kernels():
         for _ in range(3):
@@ -105,13 +164,15 @@ def test_a_kept_kernel_is_transformed_again_when_its_weight_changes():
         torch.testing.assert_close(winograd(x, weight).detach(), 2 * before)
 
 
-def test_the_number_of_threads_does_not_matter():
-    x, weight, direction = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1), drawn(9, NARROW, 9, 9, seed=2)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_number_of_threads_does_not_matter(stride):
+    x, weight = drawn(90, 64, 8, 8), drawn(64, 64, 3, 3, seed=1)
+    direction = drawn(90, 64, 8 // stride, 8 // stride, seed=2)
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            found.append(outcome(winograd, x, weight, direction))
+            found.append(outcome(winograd, x, weight, direction, stride))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -128,9 +189,13 @@ def test_nan_is_not_hidden():
 @pytest.mark.parametrize(
     ("conv", "x", "what"),
     [
-        (Conv(128, 128, stride=2), drawn(64, 128, 8, 8), "a stride"),
+        (Conv(128, 128, stride=3), drawn(64, 128, 9, 9), "a stride"),
+        (Conv(128, 128, stride=2), drawn(64, 128, 9, 8), "odd sides in stride 2"),
+        (Conv(64, 128, stride=2), drawn(64, 64, 16, 16), "few channels for stride 2"),
         (Conv(128, 128, kernel=1), drawn(64, 128, 8, 8), "another kernel"),
         (Conv(32, 32), drawn(64, 32, 8, 8), "few channels"),
+        (nn.Conv2d(128, 128, 3, bias=False), drawn(64, 128, 8, 8), "no padding"),
+        (nn.Conv2d(128, 128, 3, stride=2, padding=1, bias=False), drawn(64, 128, 8, 8), "another padding in stride 2"),
         (Conv(128, 128), drawn(64, 128, 8, 8).contiguous(), "another layout"),
         (Conv(128, 128).double(), drawn(64, 128, 8, 8).double(), "double precision"),
         (Conv(128, 128), drawn(1, 128, 8, 8), "few pixels"),
@@ -141,6 +206,15 @@ def test_nan_is_not_hidden():
 )
 def test_what_it_does_not_fit(conv, x, what):
     assert not fits(conv, x), what
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_layer_uses_it(stride):
+    conv, x = Conv(128, 160, stride=stride).to(memory_format=torch.channels_last), drawn(64, 128, 8, 8)
+    assert fits(conv, x)
+    y = conv(x.requires_grad_())
+    assert "_Winograd" in y.grad_fn.name()
+    torch.testing.assert_close(y, direct(x, conv.weight, stride), rtol=0, atol=1e-4)
 
 
 def test_half_precision_stays_half_precision():
