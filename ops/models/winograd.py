@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from ops.models.kernels.compiling import match_threads, pixels_of
 
-PAYS = {1: ((64, 16), (32, 2048)), 2: ((128, 64),)}
+PAYS = {1: ((64, 16), (32, 4096)), 2: ((128, 64),)}
 """By stride, so many channels and so many tiles in a batch; with fewer, transforms cost more than the products save."""
 STEP = 4
 """Pixels of a tile's side in the output."""
