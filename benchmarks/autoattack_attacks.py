@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
@@ -28,6 +29,7 @@ from ops.data.loading import open_images
 from ops.errors import AmalgamError
 from ops.evaluate.config import HonestyConfig
 from ops.evaluate.honesty import Sign, probe_model
+from ops.evaluate.outcome_signs import BLACK_BOX, black_box_sign
 from ops.evaluate.predicting import choose
 from ops.files import read_json, write_json
 from ops.models.checkpoint import load_classifier
@@ -119,10 +121,16 @@ def compare(
             sides[side][attack.name] = {"seconds": seconds, "survived": survived, "outside": outside}
             print(f"{name}, {threat}, {attack.name}, {side}: {np.mean(survived):.3f} in {seconds:.1f} s", flush=True)
     signs = probe_model(model, x[:64], y[:64], threat, HonestyConfig(), torch.arange(64)[: len(x)]).signs
-    gradient = np.all([o["survived"] for a, o in sides["ours"].items() if a != "square"], axis=0)
-    black_box = gradient & ~np.array(sides["ours"]["square"]["survived"])
-    signs.append(Sign("images that only the black-box attack turns", float(black_box.mean())))
+    black_box = _black_box_sign({name: found["survived"] for name, found in sides["ours"].items()}, threat)
+    signs += [black_box] if black_box else []
     return {"images": len(x), "sides": sides, "signs": [sign.name for sign in signs if sign.raised]}
+
+
+def _black_box_sign(survived: dict[str, list[bool]], threat: Threat) -> Sign | None:
+    """Return the sign in the survivals of attacks that met all images, as if each had met what the ones before had left."""
+    order = [*(attack for attack in survived if attack != BLACK_BOX), BLACK_BOX]
+    standing = pd.DataFrame({attack: survived[attack] for attack in order}).cummin(axis=1)
+    return black_box_sign(standing.assign(threat=str(threat)), order)
 
 
 def timed(

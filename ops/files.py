@@ -48,6 +48,17 @@ def replace_folder(temporary: Path, final: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let `target`, which must not exist, be the file `source`: one file with two names where the disk can, else a copy.
+
+    For files that nobody changes in place, as all artefacts are.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def content_hash(folder: Path) -> str:
     """Return a short hash of all files of a folder, with their names."""
     digest = hashlib.sha256()

@@ -14,9 +14,15 @@ REMEDY = (
 )
 
 
+class NotNumbersError(AmalgamError):
+    """A network's logits or gradients are no numbers."""
+
+
 @contextmanager
 def numbers_only(model: nn.Module) -> Iterator[None]:
-    """Raise AmalgamError where the network gives logits or gradients of its images that are no numbers, or one class only.
+    """Raise NotNumbersError where the network gives logits or gradients of its images that are no numbers.
+
+    And AmalgamError where it gives one class only.
 
     The largest of logits that are NaN is class 0: without this, images of that class would count as robust. A gradient with
     a NaN leads nowhere, and what it does not find would count as robustness, too.
@@ -28,7 +34,7 @@ def numbers_only(model: nn.Module) -> Iterator[None]:
                 "the network knows a single class, which no attack can change", "name two classes or more"
             )
         if not torch.isfinite(logits).all():
-            raise AmalgamError("under attack the network gives logits that are no numbers (NaN or infinite)", REMEDY)
+            raise NotNumbersError("under attack the network gives logits that are no numbers (NaN or infinite)", REMEDY)
         if inputs[0].requires_grad:
             inputs[0].register_hook(_look_at_gradient)
 
@@ -42,7 +48,7 @@ def numbers_only(model: nn.Module) -> Iterator[None]:
 def _look_at_gradient(gradient: torch.Tensor) -> None:
     # one sum is cheaper than a look at each number; it may overflow, so that only the look itself counts
     if not torch.isfinite(gradient.sum()) and not torch.isfinite(gradient).all():
-        raise AmalgamError(
+        raise NotNumbersError(
             "the network's gradient at its images has entries that are no numbers (NaN or infinite)", REMEDY
         )
 

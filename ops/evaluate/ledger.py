@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,18 @@ from typing import Any
 from ops.attack.threat import Threat
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.measurements import NO_THREAT
-from ops.files import content_hash
+from ops.evaluate.remembered import model_folders, short_digest
 
 
 def model_ledgers(home: Path, models: Mapping[str, Path], real: Path) -> dict[str, Path]:
     """Return a folder below `home` for every model, named by its content and that of the images in `real`.
 
-    The manifest there has the hash of every image. Code is not in the name: `home` must be of just this. What settings
-    give is told apart inside (`Ledger`).
+    The manifest there has the hash of every image. What settings give is told apart inside (`Ledger`).
     """
     manifest = (real / "manifest.parquet").read_bytes() + (real / "dataset.json").read_bytes()
-    images = hashlib.sha256(manifest).hexdigest()
-    ledgers = {}
-    for name, folder in models.items():
-        digest = hashlib.sha256(f"{content_hash(folder)} {images}".encode()).hexdigest()[:16]
-        ledgers[name] = home / f"{name.replace('/', '-')}--{digest}"
-        ledgers[name].mkdir(parents=True, exist_ok=True)
+    ledgers = model_folders(home, models, hashlib.sha256(manifest).hexdigest())
+    for folder in ledgers.values():
+        folder.mkdir(parents=True, exist_ok=True)
     return ledgers
 
 
@@ -83,20 +78,4 @@ class Ledger:
         return {"batch": self.config.batch, "passes": self.config.passes(), "seed": self.config.seed}
 
     def _place(self, stem: str, suffix: str, **settings: Any) -> Path:
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        return self.folder / f"{stem}--{digest}{suffix}"
-
-
-def forget_others(home: Path, used: Collection[Path]) -> None:
-    """Remove everything below `home` that is not one of `used` (files or folders), nor in one of them."""
-    kept = set(used)
-    leading = {parent for path in kept for parent in path.parents}
-    for path in home.iterdir():
-        if path in kept:
-            continue
-        if path in leading:
-            forget_others(path, kept)
-        elif path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        return self.folder / f"{stem}--{short_digest(json.dumps(settings, sort_keys=True))}{suffix}"

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ops.attack.guard import numbers_only
+from ops.attack.guard import NotNumbersError, numbers_only
 from ops.attack.objectives import margin
 from ops.attack.pgd import pgd
 from ops.attack.threat import Threat
-from ops.errors import AmalgamError
 from ops.evaluate.config import HonestyConfig
 
 ROOM = 0.5
@@ -38,7 +37,7 @@ class Reached:
 def reach(
     model: nn.Module, x: torch.Tensor, labels: torch.Tensor, threat: Threat, config: HonestyConfig, seeds: torch.Tensor
 ) -> dict[float, Reached]:
-    """Return what PGD reaches from right examples at each multiple of eps, and unbounded; where it breaks off, nothing."""
+    """Return what PGD reaches from right examples at each multiple of eps, and unbounded; nothing where numbers are none."""
     reached = {}
     for multiple in [*sorted(config.multiples), float("inf")]:
         eps = _everything(threat, x) if multiple == float("inf") else multiple * threat.eps
@@ -50,7 +49,7 @@ def reach(
         try:
             with numbers_only(model):
                 found = pgd(model, x, labels, ball, steps=config.steps, loss="margin", example_seeds=seeds)
-        except AmalgamError:
+        except NotNumbersError:
             continue
         logits = outputs_of(model, found)
         reached[multiple] = Reached(are_right(logits, labels), margin(logits, labels))

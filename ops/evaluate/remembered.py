@@ -1,4 +1,4 @@
-"""What evaluations that only ask models remember, so that a model that changed is asked alone.
+"""What evaluations remember of models, so that a model that changed is evaluated alone.
 
 Files are named by what their content follows from: the images, the weights, the settings. Code is not in the names: the
 folder that is handed in must be of just this code.
@@ -6,6 +6,7 @@ folder that is handed in must be of just this code.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -32,22 +33,28 @@ def images_digest(images: ImageSet) -> str:
     )
 
 
-def answer_folders(home: Path, models: Mapping[str, Path], batch: int) -> dict[str, Path]:
-    """Return for every model where its answers lie below `home`.
+def model_folders(home: Path, models: Mapping[str, Path], *others: str | int) -> dict[str, Path]:
+    """Return for every model where what is remembered of it lies below `home`.
 
-    The name has a hash of all files of the model and of `batch`, which decides what a model that draws random numbers says.
+    The name has a hash of all files of the model, and of `others` on which the answers depend: the images, or the size of
+    batches, which decides what a model that draws random numbers says.
     """
     return {
-        name: home / f"{name.replace('/', '-')}--{short_digest(content_hash(folder), batch)}"
+        name: home / f"{name.replace('/', '-')}--{short_digest(content_hash(folder), *others)}"
         for name, folder in models.items()
     }
 
 
-def keep_only(home: Path, used: Collection[Path]) -> None:
-    """Remove all files below `home` but those in `used`, and the folders that this leaves empty."""
-    for path in sorted(home.rglob("*"), reverse=True):  # what is in a folder comes before the folder
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path not in used:
-            path.unlink()
+def forget_others(home: Path, used: Collection[Path]) -> None:
+    """Remove everything below `home` that is not one of `used` (files or folders), nor in one of them."""
+    kept = set(used)
+    leading = {parent for path in kept for parent in path.parents}
+    for path in home.iterdir():
+        if path in kept:
+            continue
+        if path in leading:
+            forget_others(path, kept)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -21,13 +21,14 @@ from ops.evaluate.compute import write_compute
 from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.honesty import warnings
 from ops.evaluate.intervals import Interval, bootstrap, wilson
-from ops.evaluate.ledger import Ledger, forget_others, model_ledgers
+from ops.evaluate.ledger import Ledger, model_ledgers
 from ops.evaluate.measurements import NO_THREAT, UNION, row, title, write_measurements
 from ops.evaluate.outcomes import attack_images, classify_images
 from ops.evaluate.predicting import ask, check_mode, choose
 from ops.evaluate.probabilities import FILE as PROBABILITIES
 from ops.evaluate.probabilities import join_probabilities, write_probabilities
 from ops.evaluate.probing import curve_rows, draw_curve, probe_models
+from ops.evaluate.remembered import forget_others
 from ops.evaluate.robustness_pictures import draw_accuracies, draw_calibration
 from ops.evaluate.temperature import fit_temperature
 from ops.evaluate.worst_examples import store_worst_examples

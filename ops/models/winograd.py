@@ -127,6 +127,11 @@ def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
     )
 
 
+def multiplications(stride: int) -> float:
+    """Return the multiplications of `winograd`, as a share of a direct convolution's, the transforms' aside."""
+    return _SCHEMES[stride].points / (9 * STEP**2)
+
+
 def _pays(channels: int, tiles: int, stride: int) -> bool:
     return any(channels >= least and tiles >= fewest for least, fewest in PAYS[stride])
 

@@ -13,13 +13,17 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from benchmarks.autoattack_agreement import judge
+from benchmarks.autoattack_attacks import _black_box_sign
 from benchmarks.autoattack_networks import PASSES, budget, scaled
-from benchmarks.autoattack_page import reached_by_reference, with_bfloat16
+from benchmarks.autoattack_page import at_the_floor, reached_by_reference, with_bfloat16
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import Z, paired_score
+from benchmarks.machine import forward_flops, saved_flops
 from ops.attack.attacks import published
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
+from ops.models.build import build_classifier
+from ops.models.config import Architecture
 
 CLASSES, COUNT, SIDE = 10, 40, 6
 
@@ -94,3 +98,31 @@ def test_a_reference_that_does_nothing_but_its_operations_reaches_the_peak():
 
 def test_what_does_not_grow_with_the_steps_counts_once():
     assert scaled((3, 9), [4 + 3 * 0.5, 4 + 9 * 0.5], 900) == pytest.approx(4 + 900 * 0.5)
+
+
+def test_the_floor_is_that_of_the_multiplications_that_are_needed():
+    outcome = {"passes": 9700, "fewest megaflops": 50.0, "whole": {"reference": 9.7}, "convolution GFLOP/s": 200.0}
+    assert at_the_floor(outcome) == "4.00"
+    assert at_the_floor({**outcome, "fewest megaflops": 100.0}) == "2.00"
+
+
+def test_a_wide_network_takes_a_quarter_of_the_operations_in_layers_of_stride_1():
+    """One block of two convolutions, whose operations are nearly all that the network has."""
+    architecture = Architecture(widths=[64], blocks=[1], stem_stride=1)
+    model = build_classifier(architecture, CLASSES, [0.5] * 3, [0.25] * 3, 0).to(memory_format=torch.channels_last)
+    x = torch.rand(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    layers = 2 * (2 * 9 * 64 * 64 * 16 * 16)
+    assert saved_flops(model, x) == 0.75 * layers
+    assert layers < forward_flops(architecture, CLASSES, 16) < 1.1 * layers
+    assert saved_flops(model, x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)[:1]) == 0, "few tiles"
+
+
+def test_the_black_box_sign_is_of_images_that_all_other_attacks_left():
+    survived = {
+        "apgd-ce": [True, True, False, True],
+        "square": [False, True, False, False],
+        "fab": [True, True, True, False],
+    }
+    sign = _black_box_sign(survived, Threat(norm="linf", eps=0.1))
+    assert sign is not None
+    assert sign.value == 0.25, "the first: the third fell before, the last to fab"

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 import torch
 
-from ops.files import read_json, replace_folder, replacing, write_json
+from ops.files import link_or_copy, read_json, replace_folder, replacing, write_json
 from ops.resume import Checkpoint, load_state, save_state
 from ops.runtime import derive_seed, generator
 
@@ -118,3 +118,13 @@ def test_seeds_depend_on_every_part():
     assert len(seeds) == 800
     assert derive_seed(1, "x") == derive_seed(1, "x")
     assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_a_file_has_a_second_name_where_the_disk_can(tmp_path, monkeypatch):
+    source = tmp_path / "a.bin"
+    source.write_bytes(b"content")
+    link_or_copy(source, tmp_path / "linked.bin")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("across disks")))
+    link_or_copy(source, tmp_path / "copied.bin")
+    source.unlink()
+    assert [(tmp_path / name).read_bytes() for name in ("linked.bin", "copied.bin")] == [b"content"] * 2

@@ -45,6 +45,8 @@ class Source:
     """What mean errors are called: C-style unless the files are the published ones."""
     digests: Mapping[Piece, str]
     """What tells the images of a piece from all others: answers of models are remembered by it."""
+    first: Callable[[Piece], np.ndarray]
+    """Returns the first image (H, W, 3) of a piece, without a look at the others."""
     shards: Mapping[Piece, Path] = field(default_factory=dict)
     """Where each piece that was made here lies; none of published files."""
 
@@ -79,8 +81,11 @@ def corrupt_images(config: CorruptionsConfig, real: Path, cache: Path, ledger: P
             return images
         return decoded_once(images, piece, corrupted, ledger, lambda: read_piece(images, shards[piece]))
 
+    def first(piece: Piece) -> np.ndarray:
+        return decode(next(read_shard(shards[piece]))[1])
+
     digests = {PLAIN: plain} | dict.fromkeys(pieces, corrupted)
-    return Source(images, [PLAIN, *pieces], load, "C-style", digests, shards)
+    return Source(images, [PLAIN, *pieces], load, "C-style", digests, first, shards)
 
 
 def decoded_once(images: ImageSet, piece: Piece, digest: str, home: Path, read: Callable[[], np.ndarray]) -> ImageSet:

@@ -3,7 +3,6 @@
 Images that are corrupted here are C-style: only the published files are CIFAR-10-C and ImageNet-C.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from ops.evaluate.corruptions.rows import MEAN_ERROR, PLAIN_ACCURACY, corruption
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.measurements import split_name, title, write_measurements
 from ops.evaluate.predicting import check_mode, predict
-from ops.evaluate.remembered import answer_folders, keep_only
-from ops.files import read_json
+from ops.evaluate.remembered import forget_others, model_folders
+from ops.files import link_or_copy, read_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor
 from ops.summary import Summary
@@ -74,8 +73,8 @@ def measure_corruptions(
     draw_contact_sheet(config, source, out / "pictures" / "corruptions.png")
     for piece, shard in source.shards.items():
         path_of(out, piece).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(shard, path_of(out, piece))
-    keep_only(ledger, {*source.shards.values(), *(file for files in answers.values() for file in files)})
+        link_or_copy(shard, path_of(out, piece))
+    forget_others(ledger, {*source.shards.values(), *(file for files in answers.values() for file in files)})
     return _summary(rows, config, source)
 
 
@@ -92,7 +91,7 @@ def _answer_files(
     models: Mapping[str, Path], source: Source, config: CorruptionsConfig, ledger: Path
 ) -> dict[str, list[Path]]:
     """Return for each model where its answers to the pieces lie, in their order."""
-    folders = answer_folders(ledger, models, config.batch)
+    folders = model_folders(ledger, models, config.batch)
     names = [f"{piece_name(piece)}--{source.digests[piece]}.npy" for piece in source.pieces]
     return {model: [folder / name for name in names] for model, folder in folders.items()}
 

@@ -52,11 +52,11 @@ def draw_accuracies(rows: Sequence[Mapping[str, Any]], config: CorruptionsConfig
 
 def draw_contact_sheet(config: CorruptionsConfig, source: Source, path: Path) -> None:
     """Save the first image under every corruption (rows) at every severity (columns)."""
-    plain = [source.images.images[:1]] if source.has_plain else []
+    plain = [source.images.images[0]] if source.has_plain else []
     rows = {}
     for name in config.corruptions:
-        found = [source.load((name, severity)).images[:1] for severity in config.severities]
-        rows[name.replace("_", " ")] = np.concatenate([*plain, *found])
+        found = [source.first((name, severity)) for severity in config.severities]
+        rows[name.replace("_", " ")] = np.stack([*plain, *found])
     severities = ", ".join(map(str, config.severities))
     title = f"{source.kind}, severity {severities}" + (", after the image as it is" if plain else "")
     labelled_rows(rows, path, title, columns=len(plain) + len(config.severities))

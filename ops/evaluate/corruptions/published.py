@@ -69,7 +69,7 @@ def _cifar(folder: Path, config: CorruptionsConfig, classes: Sequence[str], size
     digests = {
         piece: _digest(classes, chosen_names, [folder / "labels.npy", folder / f"{piece[0]}.npy"]) for piece in pieces
     }
-    return Source(load(pieces[0]), pieces, load, "CIFAR-10-C", digests)
+    return Source(load(pieces[0]), pieces, load, "CIFAR-10-C", digests, lambda piece: load(piece).images[0])
 
 
 def _digest(classes: Sequence[str], chosen: Sequence[str], files: Sequence[Path]) -> str:
@@ -123,20 +123,23 @@ def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], s
     labels = np.array([list(classes).index(name.split("/")[0]) for name in chosen], np.int64)
     table = pd.DataFrame({"id": chosen, "split": SPLIT})
 
+    def read_image(piece: Piece, name: str) -> np.ndarray:
+        path = folder / piece[0] / str(piece[1]) / name
+        if not path.exists():
+            raise AmalgamError(f"{folder.name} has no {piece[0]}/{piece[1]}/{name}", "unpack all archives again")
+        image = decode(path.read_bytes())
+        if image.shape != (size, size, 3):
+            raise AmalgamError(
+                f"{piece[0]}/{piece[1]}/{name} is {image.shape[1]} x {image.shape[0]} pixels, the dataset's images "
+                f"are {size} x {size}",
+                "set raw_images.image_size to the side of the published images",
+            )
+        return image
+
     def read(piece: Piece) -> np.ndarray:
         pixels = np.empty((len(chosen), size, size, 3), np.uint8)
         for number, name in enumerate(chosen):
-            path = folder / piece[0] / str(piece[1]) / name
-            if not path.exists():
-                raise AmalgamError(f"{folder.name} has no {piece[0]}/{piece[1]}/{name}", "unpack all archives again")
-            image = decode(path.read_bytes())
-            if image.shape != pixels.shape[1:]:
-                raise AmalgamError(
-                    f"{piece[0]}/{piece[1]}/{name} is {image.shape[1]} x {image.shape[0]} pixels, the dataset's images "
-                    f"are {size} x {size}",
-                    "set raw_images.image_size to the side of the published images",
-                )
-            pixels[number] = image
+            pixels[number] = read_image(piece, name)
         return pixels
 
     named = ImageSet(np.empty((len(chosen), 0)), labels, table, tuple(classes))
@@ -148,7 +151,7 @@ def _imagenet(folder: Path, config: CorruptionsConfig, classes: Sequence[str], s
     def load(piece: Piece) -> ImageSet:
         return decoded_once(named, piece, digests[piece], ledger, lambda: read(piece))
 
-    return Source(load(pieces[0]), pieces, load, IMAGENET_C, digests)
+    return Source(load(pieces[0]), pieces, load, IMAGENET_C, digests, lambda piece: read_image(piece, chosen[0]))
 
 
 def open_imagenet_c(root: Path, corruption: str, severity: int, classes: Sequence[str]) -> list[str]:

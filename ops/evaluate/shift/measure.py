@@ -15,7 +15,7 @@ import torch
 
 from ops.data.manifest import read_manifest
 from ops.evaluate.measurements import write_measurements
-from ops.evaluate.remembered import keep_only
+from ops.evaluate.remembered import forget_others
 from ops.evaluate.shift.calibrating import fit_calibration
 from ops.evaluate.shift.config import ShiftConfig
 from ops.evaluate.shift.domains import accuracy_rows, answers, drop_rows
@@ -88,7 +88,7 @@ def measure_shift(
         monitor.progress(done, len(given), "model")
     write_measurements(out / "measurements.parquet", rows)
     publish_sets(sets, out)
-    keep_only(ledger, {file for files in answers.values() for file in files.values()})
+    forget_others(ledger, {file for files in answers.values() for file in files.values()})
     frame = pd.DataFrame(rows)
     draw_domains(frame, [part.name for part in shown], out / "pictures" / "domains.png")
     priors = single_first([(prior.name, prior.family) for prior in simulation.priors])

@@ -13,7 +13,7 @@ import torch
 from ops.data.loading import ImageSet, open_images
 from ops.evaluate.measurements import split_name
 from ops.evaluate.predicting import ask, check_mode, choose
-from ops.evaluate.remembered import answer_folders, images_digest
+from ops.evaluate.remembered import images_digest, model_folders
 from ops.evaluate.shift.config import ShiftConfig
 from ops.evaluate.shift.sets import ingest_set
 from ops.files import read_json, replacing
@@ -101,7 +101,7 @@ def answer_files(
     models: Mapping[str, Path], shown: Sequence[Shown], config: ShiftConfig, ledger: Path
 ) -> dict[str, dict[str, Path]]:
     """Return for each model and split where its answers lie: by its weights, the images and the batch size."""
-    folders = answer_folders(ledger, models, config.batch)
+    folders = model_folders(ledger, models, config.batch)
     names = {part.name: f"{part.name}--{images_digest(part.images)}.npy" for part in shown}
     return {model: {part: folder / name for part, name in names.items()} for model, folder in folders.items()}
 

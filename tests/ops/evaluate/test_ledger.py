@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from ops.evaluate.ledger import forget_others, model_ledgers
+from ops.evaluate.ledger import model_ledgers
+from ops.evaluate.remembered import forget_others
 from ops.files import write_json
 
 

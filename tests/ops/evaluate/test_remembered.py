@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ops.data.loading import ImageSet
-from ops.evaluate.remembered import answer_folders, images_digest, keep_only, short_digest
+from ops.evaluate.remembered import forget_others, images_digest, model_folders, short_digest
 
 RNG = np.random.default_rng(0)
 IMAGES = ImageSet(
@@ -51,11 +51,11 @@ def test_answers_are_of_the_weights_and_the_batch(tmp_path):
     for name, folder in models.items():
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(name.encode())
-    first = answer_folders(tmp_path / "home", models, 8)
-    assert first == answer_folders(tmp_path / "home", models, 8)
-    assert not set(first.values()) & set(answer_folders(tmp_path / "home", models, 9).values())
+    first = model_folders(tmp_path / "home", models, 8)
+    assert first == model_folders(tmp_path / "home", models, 8)
+    assert not set(first.values()) & set(model_folders(tmp_path / "home", models, 9).values())
     (models["a"] / "model.safetensors").write_bytes(b"trained again")
-    second = answer_folders(tmp_path / "home", models, 8)
+    second = model_folders(tmp_path / "home", models, 8)
     assert (second["a"] == first["a"], second["b"] == first["b"]) == (False, True)
 
 
@@ -63,5 +63,5 @@ def test_only_what_was_used_is_kept(tmp_path):
     for name in ("a/1", "a/2", "b/c/3", "b/d/4", "5"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    keep_only(tmp_path, {tmp_path / "a/1", tmp_path / "b/d/4"})
+    forget_others(tmp_path, {tmp_path / "a/1", tmp_path / "b/d/4"})
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["a", "a/1", "b", "b/d", "b/d/4"]

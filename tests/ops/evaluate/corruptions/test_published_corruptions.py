@@ -84,7 +84,7 @@ def test_published_folders(measure, imagenet_c, monkeypatch):
     decoded, original = [], published_module.decode
     monkeypatch.setattr(published_module, "decode", lambda data: decoded.append(1) or original(data))
     measure("three", published=imagenet_c, corruptions=["fog"], images=10)
-    assert len(decoded) == 2 * 10, "once for all models"
+    assert len(decoded) == 2 * 10 + 2, "once for all models, and the first of each piece for the picture"
     rows = read_measurements(
         measure(models={"m/seed-0": Threshold()}, published=imagenet_c, corruptions=["fog"], images=100)
     ).set_index("metric")
@@ -134,3 +134,11 @@ def test_published_folders_that_do_not_fit(measure, imagenet_c):
     (imagenet_c / "fog" / "1").mkdir()
     with pytest.raises(AmalgamError, match="fog/1 holds no images"):
         run("e", severities=[1])
+
+
+def test_what_is_remembered_is_not_decoded_again(measure, imagenet_c, monkeypatch):
+    measure("three", published=imagenet_c, corruptions=["fog"], images=10)
+    decoded, original = [], published_module.decode
+    monkeypatch.setattr(published_module, "decode", lambda data: decoded.append(1) or original(data))
+    measure("three", published=imagenet_c, corruptions=["fog"], images=10)
+    assert len(decoded) == 10 + 2, "the labels' source and the pictures"
