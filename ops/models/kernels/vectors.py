@@ -4,7 +4,7 @@ numba's compiler proves for each loop that what it writes is not what it still r
 places: a tile of Winograd's algorithm visits 72. Here the instructions are written directly: arithmetic on a `Vector`
 appends them to the function that is being compiled, as arithmetic on numbers would read.
 
-numba keeps what is compiled until the file of the loop changes: after a change here, change or touch that file too.
+numba keeps what is compiled until the file of the loop itself changes: after a change here, `make install` touches it.
 """
 
 from collections.abc import Callable, Sequence
@@ -75,7 +75,7 @@ class Pixels:
 
 
 class Points:
-    """The 36 points of a transformed tile, at one channel."""
+    """The points of a transformed tile, at one channel."""
 
     def __init__(self, builder: ir.IRBuilder, memory: ir.Value, apart: ir.Value, lanes: int) -> None:
         self.builder, self.memory, self.apart = builder, memory, apart
