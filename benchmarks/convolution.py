@@ -2,7 +2,7 @@
 
     python -m benchmarks.convolution [--json] [--quick]
 
-The measurement behind `PAYS`. For 3x3 layers of as many outputs as channels, or twice as many in stride 2, both sides
+The measurement behind what `fits`. For 3x3 layers of as many outputs as channels, or twice as many in stride 2, both sides
 take turns in what a step of an attack asks of a layer, the output and the gradient of the images, and then with the
 gradient of the weights too; times are medians over rounds. Errors are root mean squares of the output's difference from
 double precision, as a share of the output's. With --json, the ratio is that of an attack over all layers where `used` is

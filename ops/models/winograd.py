@@ -1,34 +1,43 @@
 """3x3 convolutions by Winograd's algorithm on the CPU, in float32, of stride 1 and 2.
 
-F(4x4, 3x3) takes a quarter of the multiplications of a direct convolution, as products of matrices, for which a CPU reaches
-a larger part of its peak (Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; what GPU libraries do
-in float32). In stride 2 each quarter of the pixels meets its own taps, and 81 multiplications take the place of 144. The
-transforms round: errors are some times those of a direct convolution. `python -m benchmarks.convolution` measures both.
+F(4x4, 3x3) takes a quarter of the multiplications of a direct convolution, as products of matrices (Lavin and Gray 2016,
+"Fast Algorithms for Convolutional Neural Networks"; what GPU libraries do in float32). In stride 2 each quarter of the
+pixels meets its own taps, and 81 multiplications take the place of 144. The transforms round: errors are some times those of
+a direct convolution. `python -m benchmarks.convolution` measures both. What becomes of an image does not depend on the rest
+of its batch, to the last bit.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight
 
 from ops.models.kernels.compiling import match_threads, pixels_of
 
-PAYS = {1: ((64, 16), (32, 4096)), 2: ((128, 64),)}
-"""By stride, so many channels and so many tiles in a batch; with fewer, transforms cost more than the products save."""
+CHANNELS = 16
+"""Channels and outputs are multiples of this: the numbers in a vector register, at most."""
+FEWEST_TILES, FEWEST_LEARNING = 8, 64
+"""Of a batch; with fewer, as for one image of few pixels, reading the kernels costs more than is saved. Where weights learn,
+kernels are transformed each time."""
 STEP = 4
 """Pixels of a tile's side in the output."""
-ONE_PIXEL: tuple[list[int], ...] = ([0, 0], [1, 1], [1, 1])
-"""Padding, stride and dilation of a convolution of single pixels."""
+CACHED_BYTES = 2**24
+"""Of a transformed kernel that stays in the cache while it is read again and again."""
 KEPT_BYTES = 2**31
 """Of the transformed kernels that `kept_kernels` keeps: some eight times the weights, forward and backward together."""
-_KEPT: ContextVar[dict[tuple[int, bool, bytes], "_Kept"] | None] = ContextVar("_KEPT", default=None)
-"""By the weight's address, `turned` and the form it is packed in."""
+WEIGHTS_TILES = 256
+"""Whose points are in memory at once for the gradient of the weights; with fewer it is taken directly."""
+WEIGHTS_CHANNELS = 32
+"""For the gradient of the weights; with fewer it is taken directly, and in stride 2."""
+_KEPT: ContextVar[dict[tuple[int, bool, int], "_Kept"] | None] = ContextVar("_KEPT", default=None)
+"""By the weight's address, `turned` and the number of points."""
 
 
 class _Tiles(NamedTuple):
@@ -43,38 +52,28 @@ class _Scheme(NamedTuple):
     """The transforms of one stride."""
 
     points: int
-    round: int
-    """Tiles from transform to transform back: few enough for the cache, enough to read the kernels rarely."""
     pixels: _Tiles
     outputs: _Tiles
     taps: tuple[str, str]
     """As they are, and turned by 180 degrees."""
     led_back: tuple[_Tiles, _Tiles]
     """Of the outputs' gradient, and to that of the pixels."""
-    back_outputs: _Tiles
-    back_taps: str
 
 
 _SCHEMES = {
     1: _Scheme(
         points=36,
-        round=256,
         pixels=_Tiles("pixels", STEP, 1),
         outputs=_Tiles("outputs", STEP, 0),
         taps=("taps", "turned taps"),
         led_back=(_Tiles("pixels", STEP, 1), _Tiles("outputs", STEP, 0)),
-        back_outputs=_Tiles("back outputs", STEP, 0),
-        back_taps="back taps",
     ),
     2: _Scheme(
         points=81,
-        round=128,
         pixels=_Tiles("strided pixels", 2 * STEP, 0),
         outputs=_Tiles("strided outputs", STEP, 0),
         taps=("strided taps", "turned strided taps"),
         led_back=(_Tiles("led back pixels", STEP, 1), _Tiles("led back outputs", 2 * STEP, 0)),
-        back_outputs=_Tiles("back strided outputs", STEP, 0),
-        back_taps="back strided taps",
     ),
 }
 
@@ -84,8 +83,7 @@ class _Kept(NamedTuple):
     """So that its address stays taken."""
     version: int
     """Of the weight when it was transformed: torch counts changes in place."""
-    kernel: torch.Tensor
-    bytes: int
+    kernel: np.ndarray
 
 
 @contextmanager
@@ -106,7 +104,7 @@ def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
 
     For 3x3 kernels of stride 1, or of stride 2 where sides are even, in float32, channels_last, on the CPU.
     """
-    stride = conv.stride[0]
+    stride, learns = conv.stride[0], torch.is_grad_enabled() and conv.weight.requires_grad
     return (
         not torch.compiler.is_compiling()  # first: a graph for any batch must not depend on this one's size
         and conv.kernel_size == (3, 3)
@@ -116,11 +114,11 @@ def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
         and conv.groups == 1
         and conv.bias is None
         and (stride == 1 or (x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0))
-        and _pays(min(conv.in_channels, conv.out_channels), len(x) * _tiles(x, stride), stride)
+        and conv.in_channels % CHANNELS == conv.out_channels % CHANNELS == 0
+        and len(x) * _tiles(x, stride) >= (FEWEST_LEARNING if learns else FEWEST_TILES)
         and x.device.type == "cpu"
         and x.dtype == conv.weight.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
-        and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
@@ -130,10 +128,6 @@ def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
 def multiplications(stride: int) -> float:
     """Return the multiplications of `winograd`, as a share of a direct convolution's, the transforms' aside."""
     return _SCHEMES[stride].points / (9 * STEP**2)
-
-
-def _pays(channels: int, tiles: int, stride: int) -> bool:
-    return any(channels >= least and tiles >= fewest for least, fewest in PAYS[stride])
 
 
 def winograd(x: torch.Tensor, weight: torch.Tensor, stride: int = 1) -> torch.Tensor:
@@ -159,99 +153,98 @@ class _Winograd(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         images = _convolve(gradient, weight, ctx.stride, back=True) if ctx.needs_input_grad[0] else None
-        return images, _weights_gradient(x, gradient, ctx.stride) if ctx.needs_input_grad[1] else None, None
+        return images, _weights_gradient(x, weight, gradient, ctx.stride) if ctx.needs_input_grad[1] else None, None
 
 
 def _convolve(x: torch.Tensor, weight: torch.Tensor, stride: int, back: bool = False) -> torch.Tensor:
-    """Return `x` (N, C, H, W) convolved with `weight`, or led `back` through it, some images at a time."""
-    scheme = _SCHEMES[stride]
-    begin, end = scheme.led_back if back else (scheme.pixels, scheme.outputs)
-    (count, channels, height, width), out = x.shape, weight.shape[1 if back else 0]
-    tiles = _tiles(x, 1 if back else stride)
+    """Return `x` (N, C, H, W) convolved with `weight`, or led `back` through it."""
+    (count, _, height, width), out = x.shape, weight.shape[1 if back else 0]
     sides = (height * stride, width * stride) if back else (height // stride, width // stride)
     y = torch.empty((count, out, *sides), memory_format=torch.channels_last)
-    transform, read, made = _transform(), pixels_of(x), pixels_of(y)
-    points = torch.empty(0, 0)
-    for first, images in _rounds(count, tiles, scheme):
-        if len(points) != images * tiles:  # the first and the last round: others find their memory in the cache
-            points = torch.empty(images * tiles, scheme.points, channels)
-            spread, kernel = points.numpy(), _kernel(weight, stride, back, images * tiles)
-        transform(begin, read, first, images, spread)
-        transform(end, made, first, images, _products(points, kernel).numpy())
+    convolve_tiles(x, weight, y, np.arange(count * _tiles(x, 1 if back else stride)), stride, back)
     return y
 
 
-def _products(points: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Return the products (tiles, P, K) of the points of tiles (tiles, P, C) and the packed `kernel`.
+def convolve_tiles(
+    x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, places: np.ndarray, stride: int = 1, back: bool = False
+) -> None:
+    """Put the tiles at `places` (T,) int64 of `x` (N, C, H, W) convolved with `weight` into `y`, both channels_last.
 
-    As convolutions of one pixel in P groups, over an image with one row for each tile: those of torch's library for
-    convolutions lie closer to the peak than torch.bmm, above all for few tiles, and take kernels that are packed for them.
+    A tile is a square of STEP pixels of the output (led `back`, of `stride` STEP); those of an image are counted row by row,
+    image after image. Raises ValueError for channels that are no multiples of CHANNELS.
     """
-    tiles, groups, channels = points.shape
-    rows = points.view(1, tiles, 1, groups * channels).permute(0, 3, 1, 2)
-    found = torch.ops.mkldnn._convolution_pointwise(rows, kernel, None, *ONE_PIXEL, groups, "none", [], "")
-    return found.permute(0, 2, 3, 1).view(tiles, groups, -1)
+    if x.shape[1] % CHANNELS or y.shape[1] % CHANNELS:
+        raise ValueError(f"{x.shape[1]} and {y.shape[1]} channels are not multiples of {CHANNELS}")
+    from ops.models.kernels import winograd as compiled
+    from ops.models.kernels.panels import ROWS
+
+    scheme, threads = _SCHEMES[stride], match_threads()
+    begin, end = scheme.led_back if back else (scheme.pixels, scheme.outputs)
+    kernel = _kernel(weight, stride, back)
+    # so few at a time that their points stay in a core's cache, and more where the kernel has to come from memory
+    size = ROWS * (1 if kernel.nbytes <= CACHED_BYTES else 8)
+    rounds = threads * max(1, -(-len(places) // (threads * size)))
+    size = max(1, -(-len(places) // rounds))
+    panels = -(-size // ROWS)
+    rows = -(-size // panels)
+    memory = np.empty((threads, rows * panels * scheme.points * (x.shape[1] + y.shape[1])), np.float32)
+    reading, writing = (compiled.NUMBERS[tiles.kind] for tiles in (begin, end))
+    compiled.convolve(
+        reading, pixels_of(x), begin.step, begin.before, kernel, writing, pixels_of(y), end.step,
+        places, rows * panels, rows, memory,
+    )  # fmt: skip
 
 
-def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor, stride: int) -> torch.Tensor:
+def _weights_gradient(x: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, stride: int) -> torch.Tensor:
     """Return the gradient (K, C, 3, 3) of the weights that made outputs with this `gradient` (N, K, H, W) of `x`."""
-    scheme = _SCHEMES[stride]
-    (count, channels), out, tiles = x.shape[:2], gradient.shape[1], _tiles(gradient, 1)
-    transform, read, slopes = _transform(), pixels_of(x), pixels_of(gradient)
-    products = torch.zeros(scheme.points, out, channels)
-    points = outputs = torch.empty(0, 0)
-    for first, images in _rounds(count, tiles, scheme):
-        if len(points) != images * tiles:
-            points, outputs = (torch.empty(images * tiles, scheme.points, size) for size in (channels, out))
-        transform(scheme.pixels, read, first, images, points.numpy())
-        transform(scheme.back_outputs, slopes, first, images, outputs.numpy())
-        products.baddbmm_(outputs.permute(1, 2, 0), points.transpose(0, 1))
+    (out, channels), tiles = weight.shape[:2], _tiles(gradient, 1)
+    if stride == 2:
+        return conv2d_weight(F.pad(x, (0, 1, 0, 1)), weight.shape, gradient, stride)
+    if min(channels, out) < WEIGHTS_CHANNELS or len(x) * tiles < WEIGHTS_TILES:
+        return conv2d_weight(x, weight.shape, gradient, padding=1)
+    points, transform, share = _SCHEMES[1].points, _transform(), -(-WEIGHTS_TILES // tiles)
+    products = torch.zeros(points, out, channels)
+    for some in (slice(first, first + share) for first in range(0, len(x), share)):
+        pixels, outputs = (torch.empty(len(x[some]) * tiles, points, size) for size in (channels, out))
+        transform(_SCHEMES[1].pixels, pixels_of(x[some]), pixels)
+        transform(_Tiles("back outputs", STEP, 0), pixels_of(gradient[some]), outputs)
+        products.baddbmm_(outputs.permute(1, 2, 0), pixels.transpose(0, 1))
     weights = torch.empty((out, channels, 3, 3), memory_format=torch.channels_last)
-    transform(_Tiles(scheme.back_taps, 3, 0), pixels_of(weights), 0, out, products.transpose(0, 1).numpy())
+    transform(_Tiles("back taps", 3, 0), pixels_of(weights), products.transpose(0, 1))
     return weights
 
 
-def _kernel(weight: torch.Tensor, stride: int, turned: bool, tiles: int) -> torch.Tensor:
-    """Return the transform of `weight` (K, C, 3, 3), or of the kernels (C, K, 3, 3) that lead gradients back, packed."""
-    scheme = _SCHEMES[stride]
-    channels, out = weight.shape[:2] if turned else weight.shape[1::-1]
-    form = _form(scheme.points, out, channels, tiles, torch.get_num_threads())
-    kept, key = _KEPT.get(), (weight.data_ptr(), turned, form)
+def _kernel(weight: torch.Tensor, stride: int, turned: bool) -> np.ndarray:
+    """Return the transform (P, K / width, C, width) of `weight` (K, C, 3, 3), with vectors of outputs as one panel takes them.
+
+    Or of the kernels (C, K, 3, 3) that lead gradients back, if `turned`.
+    """
+    from ops.models.kernels import winograd as compiled
+    from ops.models.kernels.vectors import LANES
+
+    scheme, kept = _SCHEMES[stride], _KEPT.get()
+    key = (weight.data_ptr(), turned, scheme.points)
     version = 0 if weight.is_inference() else weight._version  # tensors of inference mode count no changes
     if kept is not None and key in kept and kept[key].version == version:
         return kept[key].kernel
-    source = (weight.transpose(0, 1) if turned else weight).contiguous(memory_format=torch.channels_last)
-    plain = torch.empty(scheme.points, out, channels)
-    _transform()(_Tiles(scheme.taps[turned], 3, 0), pixels_of(source), 0, out, plain.transpose(0, 1).numpy())
-    kernel = _pack(plain, tiles)
-    if kept is not None and sum(each.bytes for each in kept.values()) + plain.nbytes <= KEPT_BYTES:
-        kept[key] = _Kept(weight, version, kernel, plain.nbytes)
+    taps = weight.permute(0, 2, 3, 1) if turned else weight.permute(1, 2, 3, 0)
+    channels, out = taps.shape[0], taps.shape[3]
+    width = LANES * (1 if out % (2 * LANES) else 2)
+    kernel = np.empty((scheme.points, out // width, channels, width), np.float32)
+    compiled.transform_taps(compiled.NUMBERS[scheme.taps[turned]], taps.detach().contiguous().numpy(), kernel)
+    if kept is not None and sum(each.kernel.nbytes for each in kept.values()) + kernel.nbytes <= KEPT_BYTES:
+        kept[key] = _Kept(weight, version, kernel)
     return kernel
 
 
-def _pack(plain: torch.Tensor, tiles: int) -> torch.Tensor:
-    """Return a transformed kernel (P, K, C) as the library wants it for so many tiles."""
-    groups, out, channels = plain.shape
-    weight, images = plain.view(groups * out, channels, 1, 1), [1, groups * channels, tiles, 1]
-    return torch.ops.mkldnn._reorder_convolution_weight(weight, *ONE_PIXEL, groups, images)
-
-
-@cache
-def _form(groups: int, out: int, channels: int, tiles: int, threads: int) -> bytes:
-    """Return how the library wants kernels of that size: with another form it is hundreds of times slower."""
-    packed = _pack(torch.zeros(groups, out, channels), tiles)
-    return torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy().tobytes()
-
-
-def _transform() -> Callable[[_Tiles, np.ndarray, int, int, np.ndarray], None]:
-    """Return what transforms tiles of some images (N, H, W, C), from the first of them on, to points (T, P, C), or back."""
-    from ops.models.kernels import winograd as transforms
+def _transform() -> Callable[[_Tiles, np.ndarray, torch.Tensor], None]:
+    """Return what transforms the tiles of images (N, H, W, C) to points (T, P, C), or back."""
+    from ops.models.kernels import winograd as compiled
 
     match_threads()
 
-    def transform(tiles: _Tiles, images: np.ndarray, first: int, count: int, points: np.ndarray) -> None:
-        kind = transforms.NUMBERS[tiles.kind]
-        transforms.transform(kind, images, first, count, tiles.step, tiles.before, points)
+    def transform(tiles: _Tiles, images: np.ndarray, points: torch.Tensor) -> None:
+        compiled.transform(compiled.NUMBERS[tiles.kind], images, tiles.step, tiles.before, points.numpy())
 
     return transform
 
@@ -259,10 +252,3 @@ def _transform() -> Callable[[_Tiles, np.ndarray, int, int, np.ndarray], None]:
 def _tiles(x: torch.Tensor, stride: int) -> int:
     """Return the number of tiles of one image."""
     return -(-x.shape[2] // (stride * STEP)) * -(-x.shape[3] // (stride * STEP))
-
-
-def _rounds(count: int, tiles: int, scheme: _Scheme) -> Iterator[tuple[int, int]]:
-    """Yield the first image and the number of images of each round over `count` images of so many tiles."""
-    share = -(-scheme.round // tiles)
-    for first in range(0, count, share):
-        yield first, min(share, count - first)

@@ -11,8 +11,7 @@ from torch import nn
 from ops.models.norm_silu import norm_silu
 from ops.models.winograd import winograd
 
-CHANNELS = 40
-"""More than a vector of numbers, and some left over."""
+CHANNELS = 32
 
 
 def compile_all() -> None:

@@ -15,17 +15,19 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def match_threads() -> None:
-    """Let compiled loops use as many threads as torch does, and leave torch its own.
+def match_threads() -> int:
+    """Let compiled loops use as many threads as torch does, and leave torch its own; return how many that are.
 
     numba starts its threads at the first call, and OpenMP then forgets how many torch was told to use.
     """
     from numba import config, set_num_threads
 
     threads = torch.get_num_threads()
-    set_num_threads(min(threads, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    compiled = min(threads, int(config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    set_num_threads(compiled)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+    return compiled
 
 
 def pixels_of(x: torch.Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ numba keeps what is compiled until the file of the loop itself changes: after a 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from llvmlite import ir
@@ -42,7 +42,10 @@ class Vector:
 
 
 class Pixels:
-    """A rectangle of pixels in an image whose channels are last, at one channel; those outside the image are `beyond`."""
+    """A square of pixels in an image whose channels are last, at some channels; those outside the image are `beyond`.
+
+    Where it is known that all are `inside`, nothing is asked for each pixel.
+    """
 
     def __init__(
         self,
@@ -52,30 +55,33 @@ class Pixels:
         shape: Sequence[ir.Value],
         corner: Sequence[ir.Value],
         lanes: int,
+        inside: bool,
     ) -> None:
-        self.builder, (self.memory, self.channel), self.beyond = builder, memory, beyond
+        self.builder, (self.memory, self.channel), self.beyond, self.inside = builder, memory, beyond, inside
         (self.height, self.width, self.channels), (self.top, self.left) = shape, corner
         self.type = ir.VectorType(NUMBER, lanes)
 
     def _pointer(self, i: int, j: int) -> ir.Value:
         b = self.builder
         row, column = (b.add(start, PLACE(step)) for start, step in ((self.top, i), (self.left, j)))
-        shown = b.and_(b.icmp_unsigned("<", row, self.height), b.icmp_unsigned("<", column, self.width))
-        place = b.mul(b.add(b.mul(row, self.width), column), self.channels)
-        inside = b.gep(self.memory, [b.add(place, self.channel)])
-        return b.bitcast(b.select(shown, inside, self.beyond), self.type.as_pointer())
+        line = b.gep(self.memory, [b.add(b.mul(b.mul(row, self.width), self.channels), self.channel)])
+        place = b.gep(line, [b.mul(column, self.channels)])
+        if not self.inside:
+            shown = b.and_(b.icmp_unsigned("<", row, self.height), b.icmp_unsigned("<", column, self.width))
+            place = b.select(shown, place, self.beyond)
+        return b.bitcast(place, self.type.as_pointer())
 
     def load(self, i: int, j: int) -> Vector:
-        """Return the numbers of the pixel in row `i` and column `j` of the rectangle."""
+        """Return the numbers of the pixel in row `i` and column `j` of the square."""
         return Vector(self.builder, self.builder.load(self._pointer(i, j), align=4))
 
     def store(self, i: int, j: int, vector: Vector) -> None:
-        """Put `vector` into the pixel in row `i` and column `j` of the rectangle."""
+        """Put `vector` into the pixel in row `i` and column `j` of the square."""
         self.builder.store(vector.value, self._pointer(i, j), align=4)
 
 
 class Points:
-    """The points of a transformed tile, at one channel."""
+    """The points of a transformed tile, at some channels."""
 
     def __init__(self, builder: ir.IRBuilder, memory: ir.Value, apart: ir.Value, lanes: int) -> None:
         self.builder, self.memory, self.apart = builder, memory, apart
@@ -94,11 +100,18 @@ class Points:
         self.builder.store(vector.value, self._pointer(point), align=4)
 
 
-def tile_function(transforms: Sequence[Callable[[Pixels, Points], None]], lanes: int) -> Any:
+class TileTransform(NamedTuple):
+    """What becomes of a square of pixels, or makes it."""
+
+    side: int
+    put: Callable[[Pixels, Points], None]
+
+
+def tile_function(transforms: Sequence[TileTransform], lanes: int) -> Any:
     """Return the `transforms` as one compiled function of one tile and `lanes` channels.
 
     It takes the number of the transform, an image (H, W, C), the tile's first row and column, which may lie outside,
-    `beyond` (>= lanes,), which images show there, the tile's points (P, C) and the first channel.
+    `beyond` (>= lanes,), which images show there, the tile's points (P, >= lanes) and the image's first channel.
     """
 
     def compiled(_: Any, kind: Any, image: Any, top: Any, left: Any, beyond: Any, points: Any, channel: Any) -> Any:
@@ -117,12 +130,25 @@ def tile_function(transforms: Sequence[Callable[[Pixels, Points], None]], lanes:
                 block = builder.append_basic_block()
                 choice.add_case(PLACE(number), block)
                 builder.position_at_end(block)
-                pixels = Pixels(builder, (image.data, channel), beyond.data, shape, (top, left), lanes)
-                transform(pixels, Points(builder, builder.gep(points.data, [channel]), apart, lanes))
-                builder.branch(after)
+                within, across = builder.append_basic_block(), builder.append_basic_block()
+                builder.cbranch(_is_inside(builder, shape, (top, left), transform.side), within, across)
+                for case, inside in ((within, True), (across, False)):
+                    builder.position_at_end(case)
+                    pixels = Pixels(builder, (image.data, channel), beyond.data, shape, (top, left), lanes, inside)
+                    transform.put(pixels, Points(builder, points.data, apart, lanes))
+                    builder.branch(after)
             builder.position_at_end(after)
             return context.get_dummy_value()
 
         return signature, generate
 
     return intrinsic(compiled)
+
+
+def _is_inside(b: ir.IRBuilder, shape: Sequence[ir.Value], corner: Sequence[ir.Value], side: int) -> ir.Value:
+    """Return whether a square of `side` pixels with this corner lies in the image of this shape (H, W, C)."""
+    found = ir.Constant(ir.IntType(1), 1)
+    for first, size in zip(corner, shape[:2], strict=True):
+        last = b.add(first, PLACE(side - 1))
+        found = b.and_(found, b.and_(b.icmp_signed(">=", first, PLACE(0)), b.icmp_signed("<", last, size)))
+    return found

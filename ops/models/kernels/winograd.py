@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit, prange
 
 from ops.models.kernels.compiling import OPTIONS
-from ops.models.kernels.vectors import LANES, Pixels, Points, Vector, tile_function
+from ops.models.kernels.panels import panel
+from ops.models.kernels.vectors import LANES, Pixels, Points, TileTransform, Vector, tile_function
 
 Row = Sequence[Vector]
 
@@ -89,21 +90,6 @@ def strided_outputs(m: Row) -> Row:
     return [even + odd for even, odd in zip(four_outputs(m[:5]), m[5:], strict=True)]
 
 
-def back_strided_outputs(g: Row) -> Row:
-    """Return the 9 points of 4 outputs whose products with those of the pixels lead to the taps."""
-    g0, g1, g2, g3 = g
-    ones, more = g0 + g2, g1 + g3
-    return [g0, ones + more, ones - more, g0 + 2.0 * g1 + 4.0 * g2 + 8.0 * g3, g3, *g]
-
-
-def back_strided_taps(v: Row) -> Row:
-    """Return 3 taps of 9 points."""
-    v0, v1, v2, v3, v4, *between = v
-    more = 1 / 6 * (v3 - v2)
-    outer = 0.5 * (v0 - v1) + more, 1 / 6 * (v2 + 2.0 * v3) - 0.5 * v1 + v4
-    return [outer[0], between[0] + between[1] + between[2] + between[3], outer[1]]
-
-
 def led_back_pixels(g: Row) -> Row:
     """Return the 9 points of 5 outputs, from which the gradient of 8 pixels follows; the first lies before them."""
     return [*five_points(g), *g[1:]]
@@ -114,7 +100,7 @@ def led_back_outputs(m: Row) -> Row:
     return [number for pair in zip(four_outputs(m[:5]), m[5:], strict=True) for number in pair]
 
 
-def _reading(one_way: Callable[[Row], Row], side: int, turned: bool = False) -> Callable[[Pixels, Points], None]:
+def _reading(one_way: Callable[[Row], Row], side: int, turned: bool = False) -> TileTransform:
     """Return what puts a transform of `side` x `side` pixels, turned by 180 degrees if `turned`, into the points."""
 
     def put(pixels: Pixels, points: Points) -> None:
@@ -122,20 +108,18 @@ def _reading(one_way: Callable[[Row], Row], side: int, turned: bool = False) -> 
         for point, number in enumerate(_both_ways(one_way, [[pixels.load(i, j) for j in order] for i in order])):
             points.store(point, number)
 
-    return put
+    return TileTransform(side, put)
 
 
-def _writing(one_way: Callable[[Row], Row], side: int) -> Callable[[Pixels, Points], None]:
-    """Return what puts a transform of `side` x `side` points into the pixels."""
+def _writing(one_way: Callable[[Row], Row], side: int, out: int) -> TileTransform:
+    """Return what puts a transform of `side` x `side` points into `out` x `out` pixels."""
 
     def put(pixels: Pixels, points: Points) -> None:
         square = [[points.load(side * i + j) for j in range(side)] for i in range(side)]
-        numbers = _both_ways(one_way, square)
-        out = round(len(numbers) ** 0.5)
-        for pixel, number in enumerate(numbers):
+        for pixel, number in enumerate(_both_ways(one_way, square)):
             pixels.store(pixel // out, pixel % out, number)
 
-    return put
+    return TileTransform(out, put)
 
 
 def _both_ways(one_way: Callable[[Row], Row], square: Sequence[Row]) -> list[Vector]:
@@ -146,40 +130,89 @@ def _both_ways(one_way: Callable[[Row], Row], square: Sequence[Row]) -> list[Vec
 
 KINDS = {
     "pixels": _reading(times_b, 6),
-    "outputs": _writing(times_a, 6),
+    "outputs": _writing(times_a, 6, 4),
     "taps": _reading(times_g, 3),
     "turned taps": _reading(times_g, 3, turned=True),
     "back outputs": _reading(back_a, 4),
-    "back taps": _writing(back_g, 6),
+    "back taps": _writing(back_g, 6, 3),
     "strided pixels": _reading(strided_pixels, 9),
-    "strided outputs": _writing(strided_outputs, 9),
+    "strided outputs": _writing(strided_outputs, 9, 4),
     "strided taps": _reading(strided_taps, 3),
     "turned strided taps": _reading(strided_taps, 3, turned=True),
-    "back strided outputs": _reading(back_strided_outputs, 4),
-    "back strided taps": _writing(back_strided_taps, 9),
     "led back pixels": _reading(led_back_pixels, 5),
-    "led back outputs": _writing(led_back_outputs, 9),
+    "led back outputs": _writing(led_back_outputs, 9, 8),
 }
 NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 some_channels = tile_function(list(KINDS.values()), LANES)
-one_channel = tile_function(list(KINDS.values()), 1)
 
 
 @njit(**OPTIONS)
-def transform(kind, images, first, count, step, before, tiles):  # type: ignore[no-untyped-def]
-    """Transform every tile of `count` images from `first` on in `images` (N, H, W, C) into `tiles` (T, points, C), or back.
+def transform(kind, images, step, before, tiles):  # type: ignore[no-untyped-def]
+    """Transform every tile of `images` (N, H, W, C) into `tiles` (T, points, C), or back; C is a multiple of LANES.
 
     `kind` is one of `NUMBERS`. Tiles are `step` apart, the first one begins `before` pixels before the image. One iteration
     is one row of tiles, so that results do not depend on the number of threads.
     """
-    height, width, channels = images.shape[1:]
+    count, height, width, channels = images.shape
     down, across = (height + step - 1) // step, (width + step - 1) // step
     for strip in prange(count * down):
-        image, top = images[first + strip // down], strip % down * step - before
+        image, top = images[strip // down], strip % down * step - before
         beyond = np.zeros(LANES, np.float32)
         for k in range(across):
             tile, left = tiles[strip * across + k], k * step - before
-            for c in range(0, channels - LANES + 1, LANES):
-                some_channels(kind, image, top, left, beyond, tile, c)
-            for c in range(channels - channels % LANES, channels):
-                one_channel(kind, image, top, left, beyond, tile, c)
+            for c in range(0, channels, LANES):
+                some_channels(kind, image, top, left, beyond, tile[:, c:], c)
+
+
+@njit(**OPTIONS)
+def transform_taps(kind, taps, kernel):  # type: ignore[no-untyped-def]
+    """Transform the `taps` (C, 3, 3, K) of each channel into `kernel` (points, K / width, C, width), as `convolve` reads it."""
+    panels, channels, wide = kernel.shape[1:]
+    for c in prange(channels):
+        dark = np.zeros(LANES, np.float32)
+        for k in range(0, panels * wide, LANES):
+            some_channels(kind, taps[c], 0, 0, dark, kernel[:, k // wide, c, k % wide :], k)
+
+
+@njit(**OPTIONS)
+def convolve(reading, read, read_step, before, kernel, writing, made, made_step, places, size, rows, memory):  # type: ignore[no-untyped-def]
+    """Convolve the tiles at `places` (T,) of images `read` (N, H, W, C), and put them into `made` (N, h, w, K).
+
+    `reading` and `writing` are the transforms, by `NUMBERS`; tiles are `read_step` and `made_step` pixels apart, those that
+    are read begin `before` pixels before the image. Tile `t` lies in image t // (tiles of an image), row by row. `kernel`
+    (points, K / width, C, width) is the transformed kernel, `width` one or two vectors of outputs.
+
+    `size` tiles, a multiple of `rows`, go through all three steps before the next ones, `rows` at a time in the products.
+    What a thread works on is in its row of `memory` (threads, size points (C + K)). No sum depends on how work is divided.
+    """
+    points, panels, channels, wide = kernel.shape
+    _, height, width, out = made.shape
+    down, across = (height + made_step - 1) // made_step, (width + made_step - 1) // made_step
+    flat, many = kernel.reshape(-1), (len(places) + size - 1) // size
+    workers, half = len(memory), points * channels * size
+    for worker in prange(workers):
+        spread, products = memory[worker, :half], memory[worker, half : half + points * out * size]
+        points_of, products_of = spread.reshape(points, -1), products.reshape(points, -1)
+        dark, lost = np.zeros(LANES, np.float32), np.empty(LANES, np.float32)  # read and written outside of images
+        for item in range(worker, many, workers):
+            begin = item * size
+            some = min(size, len(places) - begin)
+            for t in range(some):
+                image, tile = divmod(places[begin + t], down * across)
+                top, left = tile // across * read_step - before, tile % across * read_step - before
+                for c in range(0, channels, LANES):
+                    some_channels(reading, read[image], top, left, dark, points_of[:, c * size + t * LANES :], c)
+            for point in range(points):
+                for k in range(panels):
+                    weights = (point * panels + k) * channels * wide
+                    for t in range(0, some, rows):
+                        at, to = point * channels * size + t * LANES, (point * out + k * wide) * size + t * LANES
+                        panel(  # type: ignore[call-arg]
+                            rows, wide // LANES, spread, at, size * LANES, flat, weights, channels // LANES, products,
+                            to, size * LANES,
+                        )  # fmt: skip
+            for t in range(some):
+                image, tile = divmod(places[begin + t], down * across)
+                top, left = tile // across * made_step, tile % across * made_step
+                for k in range(0, out, LANES):
+                    some_channels(writing, made[image], top, left, lost, products_of[:, k * size + t * LANES :], k)

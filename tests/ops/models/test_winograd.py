@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ops.models import winograd as winograd_module
 from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.models.kernels import winograd as kernels
 from ops.models.resnet import Conv
-from ops.models.winograd import fits, kept_kernels, winograd
+from ops.models.winograd import convolve_tiles, fits, kept_kernels, winograd
 
-NARROW = 8
-"""Channels enough for a test of the arithmetic, which does not ask whether it pays."""
+NARROW = 16
+"""Channels enough for a test of the arithmetic."""
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -42,8 +42,8 @@ def direct(x, weight, stride):
 @given(
     stride=st.sampled_from([1, 2]),
     count=st.integers(1, 5),
-    channels=st.integers(1, 19),
-    out=st.integers(1, 19),
+    channels=st.sampled_from([16, 32, 48]),
+    out=st.sampled_from([16, 32, 48]),
     height=st.integers(1, 14),
     width=st.integers(1, 14),
     seed=st.integers(0, 5),
@@ -61,7 +61,7 @@ def test_it_is_a_convolution_and_so_are_its_gradients(stride, count, channels, o
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_many_images_are_convolved_in_rounds(stride):
-    """More tiles than one round takes, the last round not full."""
+    """More tiles than threads take at once, the last ones fewer."""
     x, weight, direction = (
         drawn(75, NARROW, 16, 16),
         drawn(NARROW, NARROW, 3, 3, seed=1),
@@ -74,30 +74,30 @@ def test_many_images_are_convolved_in_rounds(stride):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_kernels_have_the_form_that_the_library_wants_for_so_many_tiles(monkeypatch, stride):
-    """With another one products are right, but hundreds of times slower."""
+def test_an_image_is_the_same_in_any_batch_to_the_last_bit(stride):
+    """Wide kernels, which more tiles share, and narrow ones."""
+    for channels, out in ((16, 48), (1024, 512)):
+        x, weight = drawn(33, channels, 8, 8), drawn(out, channels, 3, 3, seed=1)
+        direction = drawn(33, out, 8 // stride, 8 // stride, seed=2)
+        whole = outcome(winograd, x, weight, direction, stride)[:2]
+        for some in (slice(0, 1), slice(5, 12), slice(20, 33)):
+            part = outcome(winograd, x[some], weight, direction[some], stride)[:2]
+            assert all(torch.equal(a[some], b) for a, b in zip(whole, part, strict=True))
 
-    def form(kernel):
-        return torch.ops.mkldnn._get_mkldnn_serialized_md(kernel).tolist()
 
-    checked = []
+@pytest.mark.parametrize("stride", [1, 2])
+def test_only_the_tiles_that_are_asked_for_are_computed(stride):
+    x, weight = drawn(5, 32, 12 * stride, 12 * stride), drawn(64, 32, 3, 3, seed=1)
+    expected, y = winograd(x, weight, stride), torch.full((5, 64, 12, 12), 7.0).to(memory_format=torch.channels_last)
+    convolve_tiles(x, weight, y, np.array([4, 9, 26]), stride)
+    asked = torch.zeros(5, 1, 12, 12, dtype=torch.bool)
+    asked[0, :, 4:8, 4:8] = asked[1, :, :4, :4] = asked[2, :, 8:, 8:] = True
+    assert torch.equal(y, torch.where(asked, expected, 7.0))
 
-    def products(points, kernel):
-        tiles, groups, channels = points.shape
-        out = kernel.shape[0] // groups
-        assert form(kernel) == form(winograd_module._pack(torch.zeros(groups, out, channels), tiles))
-        checked.append(tiles)
-        return multiply(points, kernel)
 
-    multiply = winograd_module._products
-    monkeypatch.setattr(winograd_module, "_products", products)
-    weight = drawn(96, 64, 3, 3)
-    with kept_kernels():
-        for count in (20, 3, 17, 20):
-            x = drawn(count, 64, 16, 16).requires_grad_()
-            y = winograd(x, weight, stride)
-            torch.autograd.grad(y.sum(), x)
-    assert min(checked) < 64 < max(checked)
+def test_channels_that_fill_no_vector_are_refused():
+    with pytest.raises(ValueError, match="multiples of 16"):
+        winograd(drawn(4, 24, 8, 8), drawn(32, 24, 3, 3))
 
 
 def test_on_the_sizes_of_training_the_error_is_small():
@@ -115,15 +115,14 @@ def test_kept_kernels_are_transformed_once_if_there_is_memory_for_them(monkeypat
     """The memory of two kernels, of one, and of none, in three rounds of output and gradient."""
     x, weight, direction = drawn(9, NARROW, 9, 9), drawn(NARROW, NARROW, 3, 3, seed=1), drawn(9, NARROW, 9, 9, seed=2)
     expected = outcome(winograd, x, weight, direction)[:2]
-    done, transform = [], kernels.transform
-    taps = [kernels.NUMBERS[kind] for kind in ("taps", "turned taps")]
+    done, transform = [], kernels.transform_taps
 
     def counted(kind, *given):
-        done.extend([kind] * (kind in taps))
+        done.append(kind)
         transform(kind, *given)
 
     monkeypatch.setattr("ops.models.winograd.KEPT_BYTES", memory)
-    monkeypatch.setattr(kernels, "transform", counted)
+    monkeypatch.setattr(kernels, "transform_taps", counted)
     x.requires_grad_()
     with kept_kernels():
         for _ in range(3):
@@ -171,9 +170,9 @@ def test_nan_is_not_hidden():
     [
         (Conv(128, 128, stride=3), drawn(64, 128, 9, 9), "a stride"),
         (Conv(128, 128, stride=2), drawn(64, 128, 9, 8), "odd sides in stride 2"),
-        (Conv(64, 128, stride=2), drawn(64, 64, 16, 16), "few channels for stride 2"),
         (Conv(128, 128, kernel=1), drawn(64, 128, 8, 8), "another kernel"),
-        (Conv(32, 32), drawn(64, 32, 8, 8), "few channels"),
+        (Conv(32, 24), drawn(64, 32, 8, 8), "outputs that fill no vector"),
+        (Conv(3, 32), drawn(64, 3, 8, 8), "channels that fill no vector"),
         (nn.Conv2d(128, 128, 3, bias=False), drawn(64, 128, 8, 8), "no padding"),
         (nn.Conv2d(128, 128, 3, stride=2, padding=1, bias=False), drawn(64, 128, 8, 8), "another padding in stride 2"),
         (Conv(128, 128), drawn(64, 128, 8, 8).contiguous(), "another layout"),
