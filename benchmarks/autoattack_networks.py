@@ -4,8 +4,9 @@ What attacks cost depends on the network's shape, not on its weights, as long as
 are initialised, on random pixels, labelled with what the network says; images are those that are farthest from a boundary,
 in a ball too small for any to fall in: both sides must spend the whole budget on all of them. Attacks run with two small
 numbers of steps; the difference gives the seconds of a step, by which they are scaled to the published budgets. What does
-not grow with the steps (the reference's checks of the network, for one) counts once. The sides take turns within one
-process, with the same threads.
+not grow with the steps (the reference's checks of the network, for one) counts once. Here Square's squares shrink as over
+the whole budget, since small ones cost less (not in the reference). The sides take turns within one process, with the same
+threads.
 
 What bfloat16 would bring is measured too, on single passes: its logits have 8 bits, too few for the comparisons by which
 Square advances, so that only APGD and FAB could use it, and what they find would have to be asked again in float32.
@@ -25,6 +26,8 @@ from benchmarks.autoattack_attacks import timed
 from benchmarks.autoattack_sides import HOME, SIDES, contiguous
 from benchmarks.machine import convolution_peak, forward_flops, matmul_peak, saved_flops
 from ops.attack.attacks import Attack, published
+from ops.attack.guard import numbers_only
+from ops.attack.square import square
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
 from ops.files import read_json, write_json
@@ -96,6 +99,17 @@ def budget(attack: Attack) -> int:
     return attack.steps * (attack.targets or 1)
 
 
+def paced(model: nn.Module, x: torch.Tensor, y: torch.Tensor, queries: int, budget: int) -> tuple[float, list[bool]]:
+    """Return the seconds of Square with few `queries` spread over its `budget`, and which images (N,) survive."""
+    begun, seeds = time.perf_counter(), torch.arange(len(x))
+    with frozen_parameters(model), numbers_only(model):
+        images = x.contiguous(memory_format=torch.channels_last)
+        found = square(model, images, y, BALL, queries=queries, pace=budget / queries, example_seeds=seeds)
+    seconds = time.perf_counter() - begun
+    with torch.no_grad():
+        return seconds, (model(found).argmax(dim=1) == y).tolist()
+
+
 def measure(name: str) -> dict[str, Any]:
     """Return seconds of both sides for each attack on one network, for one image and the published budget."""
     images, attacks = IMAGES[name], published("standard", BALL.norm)
@@ -118,9 +132,11 @@ def measure(name: str) -> dict[str, Any]:
                 taken = []
                 for steps in STEPS[attack.name]:
                     short = attack.model_copy(update={"steps": steps, "targets": 1})
-                    took, survived, _ = timed(
-                        side, {"reference": plain, "ours": model}[side], x, y, short, BALL, images
-                    )
+                    if side == "ours" and attack.name == "square":
+                        took, survived = paced(model, x, y, steps, attack.steps)
+                    else:
+                        asked = {"reference": plain, "ours": model}[side]
+                        took, survived, _ = timed(side, asked, x, y, short, BALL, images)
                     if not all(survived):
                         raise AmalgamError(f"{name} has images on its boundary", "choose a smaller ball")
                     taken.append(took)

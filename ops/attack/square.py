@@ -1,5 +1,8 @@
 """Square Attack (Andriushchenko et al. 2020): random search with squares, without gradients."""
 
+from contextlib import nullcontext
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -7,8 +10,17 @@ from ops.attack.objectives import margin
 from ops.attack.projections import norm_of, per_image, project
 from ops.attack.square_patches import CHUNK, Draws, chequerboard, corners, side_of_square, signs, squares, twin_peaks
 from ops.attack.threat import Threat
+from ops.models.windows import Windows, remember
 
 TINY = 1e-12
+
+
+class _Square(NamedTuple):
+    """Where an image of the batch has another square: its corners (M,) and its side, in pixels."""
+
+    top: torch.Tensor
+    left: torch.Tensor
+    side: int
 
 
 @torch.no_grad()
@@ -19,6 +31,7 @@ def square(
     threat: Threat,
     *,
     queries: int = 5000,
+    pace: float = 1,
     example_seeds: torch.Tensor,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -26,10 +39,11 @@ def square(
 
     The loss is the margin max_k z_k - z_y; each query changes a square, and the change stays if the margin grows. For
     each example the first misclassified image, which ends its search, else the one of the largest margin. The share of
-    the image that a square covers falls from 0.8 as in AutoAttack.
+    the image that a square covers falls from 0.8 as in AutoAttack, where each query counts for `pace` of its own.
 
     As in the paper, and unlike the public code, which paints one square for the whole batch, every example has its own
-    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch. The number of passes,
+    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch. In L-inf, layers that
+    a square does not reach are not computed again, for networks where `ops.models.windows` can tell. The number of passes,
     one before the first query and one for each, is added to `passes` (N,) int64, if that is given.
     """
     draws = Draws(example_seeds, images.device)
@@ -41,26 +55,41 @@ def square(
     centre, y = images, labels
     propose = _propose_square if threat.norm == "linf" else _propose_window
     numbers, spent = torch.empty(0), torch.full_like(labels, 1 + queries)
+    known: Windows | None = None
+    side = 0
     for query in range(queries):
         done = value > 0
         if query % CHUNK == 0 or done.any():
-            kept = ~done
             found[places[done]], spent[places[done]] = best[done], 1 + query
-            places, best, value, centre, y = (part[kept] for part in (places, best, value, centre, y))
+            left = _without_gaps(~done)
+            places, best, value, centre, y = (part[left] for part in (places, best, value, centre, y))
             if not len(places):
                 break
-            if query % CHUNK == 0:
-                numbers = draws.take(places.tolist(), CHUNK, 5 + images.shape[1])
-            else:
-                numbers = numbers[kept]
-        proposal = propose(best, centre, numbers[:, query % CHUNK], query, threat)
-        new = margin(model(proposal), y)
-        (better,) = (new > value).nonzero(as_tuple=True)  # few are: no pass over all images
-        value[better], best[better] = new[better], proposal[better]
+            fresh = query % CHUNK == 0
+            numbers = draws.take(places.tolist(), CHUNK, 5 + images.shape[1]) if fresh else numbers[left]
+            known = known.only(left) if known else None
+        proposal, square_at = propose(best, centre, numbers[:, query % CHUNK], int(query * pace), threat)
+        if square_at and square_at.side != side:
+            side = square_at.side
+            known = known or remember(model, best, side)
+        with known.changed(*square_at) if known and square_at else nullcontext():
+            new = margin(model(proposal), y)
+        better = new > value
+        if known:
+            known.keep(better)
+        (at,) = better.nonzero(as_tuple=True)  # few are: no pass over all images
+        value[at], best[at] = new[at], proposal[at]
     found[places] = best
     if passes is not None:
         passes += spent
     return found
+
+
+def _without_gaps(kept: torch.Tensor) -> torch.Tensor:
+    """Return the places (M,) of those that are `kept` (N,) bool, the last ones where others are missing: few move."""
+    order = torch.arange(int(kept.sum()), device=kept.device)
+    order[~kept[: len(order)]] = len(order) + kept[len(order) :].nonzero()[:, 0]
+    return order
 
 
 def _first(draws: Draws, images: torch.Tensor, threat: Threat) -> torch.Tensor:
@@ -82,26 +111,28 @@ def _stretched(delta: torch.Tensor, centre: torch.Tensor, threat: Threat) -> tor
 
 def _propose_square(
     best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, query: int, threat: Threat
-) -> torch.Tensor:
-    """Return `best` with one square of each image at +-eps, one sign for each channel (algorithm 2).
+) -> tuple[torch.Tensor, _Square]:
+    """Return `best` with one square of each image at +-eps, one sign for each channel (algorithm 2), and where it is.
 
     Adding +-2 eps and clipping to the ball, as the paper writes it, ends there wherever it begins.
     """
     channels, height, width = centre.shape[1:]
     side = side_of_square(query, height, width, "linf")
-    window = _window(*corners(uniform[:, :2], height, width, side), side, channels)
+    square_at = _Square(*corners(uniform[:, :2], height, width, side), side)
+    window = _window(*square_at, channels)
     shift = threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]
     proposal = best.clone()
     proposal[window] = (centre[window] + shift).clamp_(0, 1)
-    return proposal
+    return proposal, square_at
 
 
 def _propose_window(
     best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, query: int, threat: Threat
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, None]:
     """Return `best` with the perturbation of one window moved into another and bent by the pattern eta (algorithm 3).
 
-    The second window gives up its length to the first, together with what the perturbation has not used yet.
+    The second window gives up its length to the first, together with what the perturbation has not used yet. The rest of
+    the image changes a little, too, by its clipping: there is no square outside of which it is the same.
     """
     channels, height, width = centre.shape[1:]
     order = 2 if threat.norm == "l2" else 1
@@ -124,7 +155,8 @@ def _propose_window(
         length = ((threat.eps - used).clamp_min(0) / channels + kept) * channels
     delta = delta.masked_fill(other, 0)
     delta[window] = new / (_length(new, order) + TINY) * length
-    return _stretched(delta, centre, threat) if threat.norm == "l2" else project(centre + delta, centre, threat)
+    moved = _stretched(delta, centre, threat) if threat.norm == "l2" else project(centre + delta, centre, threat)
+    return moved, None
 
 
 def _window(top: torch.Tensor, left: torch.Tensor, side: int, channels: int) -> tuple[torch.Tensor, ...]:

@@ -110,12 +110,10 @@ class _FrozenNormSilu(torch.autograd.Function):
     @staticmethod
     @np.errstate(invalid="ignore", over="ignore")
     def forward(ctx: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weight, bias, mean, variance = (part.detach().numpy() for part in rest[:-1])
-        scale = weight / np.sqrt(variance + np.float32(rest[-1]))
+        ctx.statistics = _frozen(*rest)
         y = torch.empty_like(x)
-        _kernels().normalise_silu(_pixels(x), mean, scale, bias, _pixels(y))
+        _kernels().normalise_silu(_pixels(x), *ctx.statistics, _pixels(y))
         ctx.save_for_backward(x)
-        ctx.statistics = mean, scale, bias
         return y
 
     @staticmethod
@@ -126,6 +124,16 @@ class _FrozenNormSilu(torch.autograd.Function):
         made, gradient = torch.empty_like(x), gradient.contiguous(memory_format=torch.channels_last)
         _kernels().frozen_gradient(_pixels(x), _pixels(gradient), *ctx.statistics, _pixels(made))
         return made, None, None, None, None, None
+
+
+def frozen_statistics(norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a norm in evaluation takes off, multiplies by and adds, (C,) float32 each."""
+    return _frozen(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+
+
+def _frozen(*statistics: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    weight, bias, mean, variance = (part.detach().numpy() for part in statistics[:-1])
+    return mean, weight / np.sqrt(variance + np.float32(statistics[-1])), bias
 
 
 def _kernels() -> Any:

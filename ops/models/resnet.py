@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ops.models import winograd
+from ops.models import windows, winograd
 from ops.models.base import Classifier
 from ops.models.config import Architecture
 from ops.models.norm_silu import fits, norm_silu
@@ -120,7 +120,12 @@ class ResNet(Classifier):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (N, C grid^2), means over parts of the last map, of images (N, 3, H, W) in [0, 1]."""
-        last = self.norm(self.blocks(self.stem(self.normalise(x))))
+        blocks: nn.Module = self.blocks
+        mapped = self.stem(self.normalise(x))
+        remembered = None if torch.compiler.is_compiling() else windows.asked(self)
+        if remembered is not None:
+            mapped, blocks = remembered.pass_blocks(mapped)
+        last = self.norm(blocks(mapped))
         return last.mean(dim=(2, 3)) if self.grid == 1 else F.adaptive_avg_pool2d(last, self.grid).flatten(1)
 
 

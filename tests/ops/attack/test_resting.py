@@ -15,7 +15,10 @@ STEPS = 30
 
 
 class HalfRounded(nn.Module):
-    """A network that sees dark images through a rounding, which has no gradient, and bright ones as they are."""
+    """A network that sees dark images through a rounding, which has no gradient, and bright ones as they are.
+
+    One by one: torch's convolution of a single image rounds as it pleases, and batches shrink to one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +26,8 @@ class HalfRounded(nn.Module):
 
     def forward(self, x):
         dark = (x.detach().mean(dim=(1, 2, 3), keepdim=True) < 0.5).float()
-        return self.inner(dark * (15 * x).round() / 15 + (1 - dark) * x)
+        seen = dark * (15 * x).round() / 15 + (1 - dark) * x
+        return torch.cat([self.inner(each) for each in seen.split(1)])
 
 
 def shaded(count):

@@ -8,7 +8,9 @@ from ops.attack.projections import norm_of
 from ops.attack.square import square
 from ops.attack.square_patches import Draws, chequerboard, corners, side_of_square, squares, twin_peaks
 from ops.attack.threat import Threat
+from ops.models.windows import Windows
 from tests.ops.attack.test_attacks import L1, L2, LINF, Linear, batch, net, right
+from tests.ops.models.test_windows import NETWORKS, network, photographs
 
 PEER = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
@@ -106,3 +108,21 @@ def test_it_breaks_a_model_without_gradients():
     survived = Masked()(square(Masked(), x, y, threat, queries=1500, example_seeds=torch.arange(100))).argmax(1) == y
     assert not survived[score.abs() < 0.8 * fall].any()
     assert survived[score.abs() > 1.01 * fall].all()
+
+
+def test_small_squares_are_asked_for_alone_and_find_the_same(monkeypatch):
+    """A network whose maps are remembered, on images some of which fall early, some late, and some never."""
+    model, x = network(NETWORKS["wide"]), photographs(40, 24, 24, 0)
+    with torch.no_grad():
+        y = model(x).argmax(dim=1)
+    threat, seeds, found, passes, answered = Threat(norm="linf", eps=0.02), torch.arange(40), [], [], []
+    monkeypatch.setattr(Windows, "keep", lambda *given, keep=Windows.keep: (answered.append(1), keep(*given)))
+    for remembers in (True, False):
+        if not remembers:
+            monkeypatch.setattr("ops.attack.square.remember", lambda *_: None)
+        passes.append(torch.zeros_like(seeds))
+        found.append(square(model, x, y, threat, queries=600, pace=5, example_seeds=seeds, passes=passes[-1]))
+    assert len(answered) > 500
+    assert len(set(passes[0].tolist())) > 20
+    assert torch.equal(*passes)
+    assert torch.equal(*found)

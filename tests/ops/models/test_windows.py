@@ -1,0 +1,133 @@
+"""Answers from remembered maps against the whole network's."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ops.models import windows
+from ops.models.build import build_classifier
+from ops.models.config import Architecture
+from ops.models.windows import remember
+
+NETWORKS = {
+    "preact": Architecture(widths=[16, 32], blocks=[2, 1], stem_stride=1),
+    "wide": Architecture(family="wide_resnet", depth=10, width=1),
+    "wider": Architecture(family="wide_resnet", depth=10, width=2),
+}
+
+
+def network(architecture: Architecture) -> nn.Module:
+    model = build_classifier(architecture, 4, [0.5] * 3, [0.25] * 3, 0).to(memory_format=torch.channels_last)
+    rng = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = 0.3 * torch.randn(module.running_mean.shape, generator=rng)
+            module.running_var = torch.rand(module.running_var.shape, generator=rng) + 0.5
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=rng)
+            nn.init.normal_(module.bias, std=0.3, generator=rng)
+    nn.init.normal_(model.head.weight, generator=rng)
+    return model.eval()
+
+
+def photographs(count: int, height: int, width: int, seed: int) -> torch.Tensor:
+    x = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.sampled_from(sorted(NETWORKS)),
+    height=st.integers(12, 24),
+    width=st.integers(12, 24),
+    seed=st.integers(0, 99),
+)
+def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, seed):
+    """Squares of any place and side, some of them kept, some images leaving."""
+    model, rng = network(NETWORKS[name]), torch.Generator().manual_seed(seed)
+    x = photographs(9, height, width, seed)
+    known = remember(model, x, min(height, width) // 2)
+    assert known is not None
+    for number in range(6):
+        side = int(torch.randint(1, min(height, width) // 2 + 1, (), generator=rng))
+        top = torch.randint(0, height - side + 1, (len(x),), generator=rng)
+        left = torch.randint(0, width - side + 1, (len(x),), generator=rng)
+        proposal = x.clone()
+        for image in range(len(x)):
+            part = proposal[image, :, top[image] : top[image] + side, left[image] : left[image] + side]
+            part.copy_(torch.rand(part.shape, generator=rng))
+        expected = model(proposal)
+        with known.changed(top, left, side):
+            torch.testing.assert_close(model(proposal), expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
+        chosen = torch.rand(len(x), generator=rng) < 0.5
+        known.keep(chosen)
+        x = torch.where(chosen[:, None, None, None], proposal, x).contiguous(memory_format=torch.channels_last)
+        if number == 2:
+            order = torch.tensor([0, 8, 2, 3, 7, 5, 6])
+            x, known = x[order], known.only(order)
+
+
+@torch.no_grad()
+def test_answers_do_not_depend_on_the_batch():
+    model, x, proposal = network(NETWORKS["wide"]), photographs(12, 16, 16, 0), photographs(12, 16, 16, 1)
+    top, left, answers = torch.arange(12), torch.arange(12).flip(0), []
+    for some in (slice(0, 12), slice(4, 12)):
+        known = remember(model, x[some], 4)
+        assert known is not None
+        for _ in range(2):
+            with known.changed(top[some], left[some], 4):
+                answers.append(model(proposal[some])[-8:])
+            known.keep(torch.arange(12)[some] % 2 == 0)
+    assert torch.equal(answers[0], answers[2])
+    assert torch.equal(answers[1], answers[3])
+
+
+@torch.no_grad()
+def test_only_what_a_square_reaches_is_computed(monkeypatch):
+    """One pixel reaches 3 pixels after the stem and 5, 7, ... after each convolution: counted by brute force."""
+    model, side = network(NETWORKS["preact"]), 32
+    x = photographs(1, side, side, 0)
+    known, asked, convolve = remember(model, x, 1), [], windows.winograd.convolve_tiles
+    monkeypatch.setattr(
+        windows.winograd, "convolve_tiles", lambda *given: (asked.append(set(given[3].tolist())), convolve(*given))
+    )
+    with known.changed(torch.tensor([13]), torch.tensor([31]), 1):
+        model(x)
+    changed = torch.zeros(1, 1, side, side)
+    changed[0, 0, 13, 31] = 1
+    expected = []
+    for _ in range(5):
+        changed = (F.conv2d(changed, torch.ones(1, 1, 3, 3), padding=1) > 0).float()
+        expected.append(set(F.max_pool2d(changed, 4).flatten().nonzero().flatten().tolist()))
+    assert asked[:4] == expected[1:]
+
+
+def test_maps_stop_where_memory_ends(monkeypatch):
+    model, x = network(NETWORKS["preact"]), photographs(8, 16, 16, 0)
+    block = 2 * 3 * 8 * 16 * 16 * 16 * 4
+    for memory, blocks in ((2 * block, 2), (2 * block - 1, 1)):
+        monkeypatch.setattr(windows, "MAPS_BYTES", memory)
+        assert len(remember(model, x, 4).kept) == blocks
+    monkeypatch.setattr(windows, "MAPS_BYTES", block - 1)
+    assert remember(model, x, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "side", "what"),
+    [
+        (network(NETWORKS["preact"]), 9, "a square that reaches most of an image"),
+        (network(NETWORKS["preact"]).train(), 4, "statistics of the batch"),
+        (network(NETWORKS["preact"]).double(), 4, "double precision"),
+        (network(Architecture(widths=[16], blocks=[1], stem_stride=2)), 4, "a stem that halves images"),
+        (network(Architecture(widths=[16], blocks=[1], stem_stride=1, activation="relu")), 4, "another activation"),
+        (network(Architecture(widths=[8], blocks=[1], stem_stride=1)), 4, "channels that fill no vector"),
+        (nn.Sequential(network(NETWORKS["preact"])), 4, "a network of another kind"),
+    ],
+)
+def test_what_is_not_remembered(model, side, what):
+    x = photographs(8, 16, 16, 0)
+    dtype = next(model.parameters()).dtype
+    assert remember(model.requires_grad_(False), x.to(dtype), side) is None, what
