@@ -30,7 +30,6 @@ $(VENV)/.installed: requirements.lock
 
 # the loops of the CPU, so that no training has to wait for the compiler, which looks at the date of a loop's own file only
 $(VENV)/.compiled: $(VENV)/.installed $(wildcard ops/models/kernels/*.py)
-	@touch ops/models/kernels/*.py
 	@$(BIN)/python -m ops.models.kernels
 	@touch $@
 

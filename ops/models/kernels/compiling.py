@@ -1,9 +1,14 @@
 """How loops are compiled, on how many threads they run, and what they see of a tensor."""
 
+import hashlib
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from ops.files import replacing
 
 OPTIONS: dict[str, Any] = {
     "parallel": True,
@@ -13,6 +18,22 @@ OPTIONS: dict[str, Any] = {
     # contraction and division rounding only: sums keep their order, so that the same input gives the same bytes
     "fastmath": {"contract", "nsz"},
 }
+
+
+def forget_stale(folder: Path) -> None:
+    """Remove what was compiled from other sources than those in `folder`.
+
+    numba compiles a loop again when the loop's own file changes, but not when a function that it calls does.
+    """
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+    cache, stamp = folder / "__pycache__", folder / "__pycache__" / "sources.sha256"
+    if stamp.exists() and stamp.read_text() == sources:
+        return
+    with suppress(OSError):  # where the folder cannot be written to, nothing was compiled into it
+        for compiled in [*cache.glob("*.nbi"), *cache.glob("*.nbc")]:
+            compiled.unlink(missing_ok=True)
+        with replacing(stamp) as temporary:
+            temporary.write_text(sources)
 
 
 def match_threads() -> int:
@@ -33,3 +54,6 @@ def match_threads() -> int:
 def pixels_of(x: torch.Tensor) -> np.ndarray:
     """Return channels_last images (N, C, H, W) as an array (N, H, W, C) of the same memory."""
     return x.detach().permute(0, 2, 3, 1).numpy()
+
+
+forget_stale(Path(__file__).parent)

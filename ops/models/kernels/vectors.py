@@ -3,8 +3,6 @@
 numba's compiler proves for each loop that what it writes is not what it still reads, and gives up where a loop visits many
 places: a tile of Winograd's algorithm visits 72. Here the instructions are written directly: arithmetic on a `Vector`
 appends them to the function that is being compiled, as arithmetic on numbers would read.
-
-numba keeps what is compiled until the file of the loop itself changes: after a change here, `make install` touches it.
 """
 
 from collections.abc import Callable, Sequence
