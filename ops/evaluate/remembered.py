@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ops.data.loading import ImageSet
-from ops.files import content_hash
+from ops.files import content_hash, replacing
 
 
 def short_digest(*parts: str | int) -> str:
@@ -43,6 +43,12 @@ def model_folders(home: Path, models: Mapping[str, Path], *others: str | int) ->
         name: home / f"{name.replace('/', '-')}--{short_digest(content_hash(folder), *others)}"
         for name, folder in models.items()
     }
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array file whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
 
 
 def forget_others(home: Path, used: Collection[Path]) -> None:

@@ -41,6 +41,11 @@ class Window(NamedTuple):
         top, left = np.maximum(self.top - 1, 0), np.maximum(self.left - 1, 0)
         return type(self)(top, left, np.minimum(self.bottom + 1, height), np.minimum(self.right + 1, width))
 
+    def halved(self) -> Self:
+        """Return the window that a convolution of stride 2 makes of it: pixel i of its output sees pixels 2 i to 2 i + 2."""
+        top, left = np.maximum(self.top - 1, 0) // 2, np.maximum(self.left - 1, 0) // 2
+        return type(self)(top, left, (self.bottom + 1) // 2, (self.right + 1) // 2)
+
     def tiles(self, height: int, width: int) -> np.ndarray:
         """Return the places (T,) int64 of the tiles with a pixel in the window, row by row, image after image."""
         rows, columns = np.arange(0, height, STEP), np.arange(0, width, STEP)
@@ -97,7 +102,8 @@ class Windows:
     def pass_blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, nn.Module]:
         """Return the map after the first blocks, from the stem's map `x` (N, C, H, W), and the blocks that are left."""
         assert self.window is not None
-        window, height, width = self.window.wider(*x.shape[2:]), *x.shape[2:]
+        height, width = x.shape[2:]
+        window = self.window.halved() if self.model.stem.stride == (2, 2) else self.window.wider(height, width)
         for block, maps in zip(self.model.blocks, self.tried, strict=False):
             places = [window.tiles(height, width)]
             for _ in range(2):
@@ -123,7 +129,9 @@ def remember(model: nn.Module, images: torch.Tensor, side: int) -> Windows | Non
     """
     from ops.models.resnet import ResNet
 
-    if not isinstance(model, ResNet) or model.stem.stride != (1, 1) or model.stem.kernel_size != (3, 3):
+    if not isinstance(model, ResNet) or model.stem.stride not in ((1, 1), (2, 2)) or model.stem.kernel_size != (3, 3):
+        return None
+    if model.stem.stride == (2, 2) and (images.shape[2] % 2 or images.shape[3] % 2):  # SAME pads other sides elsewhere
         return None
     if 2 * side > min(images.shape[2:]):
         return None

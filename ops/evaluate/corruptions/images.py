@@ -20,8 +20,7 @@ from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
 from ops.evaluate.corruptions.apply import corrupt
 from ops.evaluate.predicting import choose
-from ops.evaluate.remembered import images_digest, short_digest
-from ops.files import replacing
+from ops.evaluate.remembered import images_digest, save_array, short_digest
 from ops.progress import Monitor
 from ops.runtime import derive_seed
 
@@ -94,12 +93,6 @@ def decoded_once(images: ImageSet, piece: Piece, digest: str, home: Path, read: 
     if not path.exists():
         save_array(path, read())
     return replace(images, images=np.load(path, mmap_mode="r", allow_pickle=False))
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array file whole or not at all."""
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
 
 
 def choose_images(config: CorruptionsConfig, real: Path, cache: Path) -> ImageSet:

@@ -12,14 +12,14 @@ import torch
 
 from ops.errors import AmalgamError
 from ops.evaluate.corruption_config import CorruptionsConfig
-from ops.evaluate.corruptions.images import Source, corrupt_images, path_of, piece_name, save_array
+from ops.evaluate.corruptions.images import Source, corrupt_images, path_of, piece_name
 from ops.evaluate.corruptions.pictures import draw_accuracies, draw_contact_sheet
 from ops.evaluate.corruptions.published import IMAGENET_C, read_published
 from ops.evaluate.corruptions.rows import MEAN_ERROR, PLAIN_ACCURACY, corruption_rows, write_predictions
 from ops.evaluate.corruptions.score import ALEXNET_NAME
 from ops.evaluate.measurements import split_name, title, write_measurements
 from ops.evaluate.predicting import check_mode, predict
-from ops.evaluate.remembered import forget_others, model_folders
+from ops.evaluate.remembered import forget_others, model_folders, save_array
 from ops.files import link_or_copy, read_json
 from ops.models.checkpoint import load_classifier
 from ops.progress import Monitor

@@ -13,7 +13,7 @@ import torch
 from ops.data.loading import ImageSet, open_images
 from ops.evaluate.measurements import split_name
 from ops.evaluate.predicting import ask, check_mode, choose
-from ops.evaluate.remembered import images_digest, model_folders
+from ops.evaluate.remembered import images_digest, model_folders, save_array
 from ops.evaluate.shift.config import ShiftConfig
 from ops.evaluate.shift.sets import ingest_set
 from ops.files import read_json, replacing
@@ -130,8 +130,7 @@ def show(
                     model, _ = load_classifier(models[name], device)
                     check_mode(model, name)
                 array = np.exp(ask(model, name, part.images, config.batch, device).log_probabilities)
-                with replacing(file) as temporary, temporary.open("wb") as stream:
-                    np.save(stream, array, allow_pickle=False)
+                save_array(file, array)
             found[name][part.name] = np.load(file, mmap_mode="r", allow_pickle=False)
             monitor.progress(number * len(shown) + done, len(models) * len(shown), "evaluation")
     return found

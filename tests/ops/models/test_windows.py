@@ -14,6 +14,7 @@ from ops.models.windows import remember
 
 NETWORKS = {
     "preact": Architecture(widths=[16, 32], blocks=[2, 1], stem_stride=1),
+    "halving": Architecture(widths=[32, 32], blocks=[1, 1], stem_stride=2),
     "wide": Architecture(family="wide_resnet", depth=10, width=1),
     "wider": Architecture(family="wide_resnet", depth=10, width=2),
 }
@@ -47,6 +48,7 @@ def photographs(count: int, height: int, width: int, seed: int) -> torch.Tensor:
 )
 def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, seed):
     """Squares of any place and side, some of them kept, some images leaving."""
+    height, width = (side - side % NETWORKS[name].stem_stride for side in (height, width))
     model, rng = network(NETWORKS[name]), torch.Generator().manual_seed(seed)
     x = photographs(9, height, width, seed)
     known = remember(model, x, min(height, width) // 2)
@@ -121,7 +123,7 @@ def test_maps_stop_where_memory_ends(monkeypatch):
         (network(NETWORKS["preact"]), 9, "a square that reaches most of an image"),
         (network(NETWORKS["preact"]).train(), 4, "statistics of the batch"),
         (network(NETWORKS["preact"]).double(), 4, "double precision"),
-        (network(Architecture(widths=[16], blocks=[1], stem_stride=2)), 4, "a stem that halves images"),
+        (network(Architecture(widths=[16], blocks=[1], stem_stride=3)), 4, "a stem of another stride"),
         (network(Architecture(widths=[16], blocks=[1], stem_stride=1, activation="relu")), 4, "another activation"),
         (network(Architecture(widths=[8], blocks=[1], stem_stride=1)), 4, "channels that fill no vector"),
         (nn.Sequential(network(NETWORKS["preact"])), 4, "a network of another kind"),
