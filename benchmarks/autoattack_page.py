@@ -266,14 +266,15 @@ NETWORKS = f"""## Speed by size of the network
 As the attacks cost where every image survives: networks as initialised on random pixels, in a ball too small for any to
 fall in. Steps towards one class ({", ".join(f"{name} {few} and {more}" for name, (few, more) in STEPS.items())}), scaled
 to the budgets of AutoAttack with ten classes by the difference between the two, so that what does not grow with the steps
-counts once. All 3x3 convolutions but the first are computed by Winograd's algorithm here.
+counts once. Here all 3x3 convolutions but the first are computed by Winograd's algorithm, and Square computes the first
+stage only where its squares reach; they shrink as over the whole budget.
 
 How large the lead is depends on the CPU. The share of the peak is what the reference spends on its 9,700 passes, in
 operations of direct convolutions a second, over those of the best direct convolution on this machine: where it is near 1,
 only fewer operations (Winograd's) or shorter numbers are left to gain. The ratio at the floor is what it would be if the
-same passes took nothing but the multiplications that they need here, at that speed. The last column is what the ratio would
-be if all attacks but Square ran in bfloat16 and nothing had to be asked again in float32: the single passes of a network,
-timed in both. They do not: it would be less than that.
+same passes, whole ones, took nothing but the multiplications that they need here, at that speed. The last column is what
+the ratio would be if all attacks but Square ran in bfloat16 and nothing had to be asked again in float32: the single passes
+of a network, timed in both. They do not: it would be less than that.
 
 """
 OUTSIDE = """Images of the reference that are outside the ball (by more than a ten-thousandth of its radius) count as surviving:

@@ -15,7 +15,7 @@ from ops.attack.projections import norm_of
 from ops.attack.square import square
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
-from ops.models.frozen import frozen_parameters
+from ops.models.frozen import frozen_parameters, quick_convolutions
 
 
 def run_attack(
@@ -40,7 +40,7 @@ def run_attack(
     numbers.
     """
     check_pixels(images)
-    with frozen_parameters(model), numbers_only(model):
+    with frozen_parameters(model), quick_convolutions(model), numbers_only(model):
         return _run(model, attack, images, labels, threat, {"example_seeds": example_seeds, "passes": passes})
 
 

@@ -3,9 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
+from ops.models import winograd
 from ops.models.winograd import kept_kernels
+
+
+class _QuickConv(nn.Conv2d):
+    """torch's layer, by Winograd's algorithm where that is faster."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return winograd.winograd(x, self.weight) if winograd.fits(self, x) else super().forward(x)
 
 
 @contextmanager
@@ -24,3 +33,20 @@ def frozen_parameters(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def quick_convolutions(model: nn.Module) -> Iterator[None]:
+    """Let layers of torch convolve as ours do for as long as the block lasts: networks may have been built elsewhere.
+
+    Those of stride 1 that pad with zeros, which `winograd.fits` takes for granted; it looks at all the rest.
+    """
+    plain = [layer for layer in model.modules() if type(layer) is nn.Conv2d]
+    chosen = [layer for layer in plain if layer.stride == (1, 1) and layer.padding_mode == "zeros"]
+    for layer in chosen:
+        layer.__class__ = _QuickConv
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            layer.__class__ = nn.Conv2d
