@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.lock
 	$(BIN)/python -m pip install --quiet -r requirements.lock
 	@touch $@
 
-# the loops of the CPU, so that no training has to wait for the compiler, which looks at the date of a loop's own file only
+# the loops of the CPU, so that no training has to wait for the compiler
 $(VENV)/.compiled: $(VENV)/.installed $(wildcard ops/models/kernels/*.py)
 	@$(BIN)/python -m ops.models.kernels
 	@touch $@
