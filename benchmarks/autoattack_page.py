@@ -266,8 +266,9 @@ NETWORKS = f"""## Speed by size of the network
 As the attacks cost where every image survives: networks as initialised on random pixels, in a ball too small for any to
 fall in. Steps towards one class ({", ".join(f"{name} {few} and {more}" for name, (few, more) in STEPS.items())}), scaled
 to the budgets of AutoAttack with ten classes by the difference between the two, so that what does not grow with the steps
-counts once. Here all 3x3 convolutions but the first are computed by Winograd's algorithm, and Square computes the first
-stage only where its squares reach; they shrink as over the whole budget.
+counts once. Here all 3x3 convolutions but the first are computed by Winograd's algorithm, norms, SiLUs and sums while the
+outputs of the convolutions before them are in the cache, and Square computes the first stage only where its squares reach;
+they shrink as over the whole budget.
 
 How large the lead is depends on the CPU. The share of the peak is what the reference spends on its 9,700 passes, in
 operations of direct convolutions a second, over those of the best direct convolution on this machine: where it is near 1,

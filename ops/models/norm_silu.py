@@ -24,16 +24,16 @@ def fits(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
-        and (x.numel() > x.shape[1] if norm.training else _is_fixed(norm))
+        and (x.numel() > x.shape[1] if norm.training else is_fixed(norm))
         and not torch.jit.is_tracing()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
 
 
-def _is_fixed(norm: nn.BatchNorm2d) -> bool:
-    """Return whether the norm uses its running statistics and learns nothing."""
+def is_fixed(norm: nn.BatchNorm2d) -> bool:
+    """Return whether the norm is in evaluation, uses its running statistics and learns nothing."""
     learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in norm.parameters())
-    return norm.track_running_stats and norm.affine and not learns
+    return not norm.training and norm.track_running_stats and norm.affine and not learns
 
 
 def norm_silu(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.grad import conv2d_input
 
+from ops.models import blocks as passing
 from ops.models import windows, winograd
 from ops.models.base import Classifier
 from ops.models.config import Architecture
@@ -61,6 +63,14 @@ class Conv(nn.Conv2d):
         height, width = same_padding(x.shape[2], kernel, stride), same_padding(x.shape[3], kernel, stride)
         return super().forward(F.pad(x, (*width, *height)) if any(width + height) else x)
 
+    def led_back(self, gradient: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Return the gradient (N, C, height, width) of images of that size, given the output's, by torch's convolution."""
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        down, across = (same_padding(side, kernel, stride) if stride > 1 else (0, 0) for side in (height, width))
+        padded = len(gradient), self.in_channels, height + sum(down), width + sum(across)
+        images = conv2d_input(padded, self.weight, gradient, self.stride, self.padding)
+        return images[:, :, down[0] : down[0] + height, across[0] : across[0] + width]
+
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return the padding before and after a side of that many pixels, as TensorFlow's SAME defines it."""
@@ -78,6 +88,8 @@ def fan_in_truncated_(weight: torch.Tensor) -> None:
 class PreActBlock(nn.Module):
     """Norm-activation-convolution twice; where the shape changes, a 3x3 convolution of the input as it is."""
 
+    projects_active = False
+
     def __init__(self, channels: int, out: int, stride: int, activation: str) -> None:
         super().__init__()
         self.norm1, self.norm2 = NormAct(channels, activation), NormAct(out, activation)
@@ -92,6 +104,8 @@ class PreActBlock(nn.Module):
 
 class WideBlock(nn.Module):
     """Norm-activation-convolution twice; where channels change, a 1x1 convolution of the activated input."""
+
+    projects_active = True
 
     def __init__(self, channels: int, out: int, stride: int, activation: str) -> None:
         super().__init__()
@@ -120,13 +134,24 @@ class ResNet(Classifier):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (N, C grid^2), means over parts of the last map, of images (N, 3, H, W) in [0, 1]."""
-        blocks: nn.Module = self.blocks
-        mapped = self.stem(self.normalise(x))
+        mapped, active, blocks = self.stem(self.normalise(x)), None, passing.blocks_of(self)
         remembered = None if torch.compiler.is_compiling() else windows.asked(self)
         if remembered is not None:
-            mapped, blocks = remembered.pass_blocks(mapped)
-        last = self.norm(blocks(mapped))
+            mapped, active, blocks = remembered.pass_blocks(mapped)
+        last = self._last_map(mapped, active, blocks)
         return last.mean(dim=(2, 3)) if self.grid == 1 else F.adaptive_avg_pool2d(last, self.grid).flatten(1)
+
+    def _last_map(
+        self, x: torch.Tensor, active: torch.Tensor | None, blocks: list[PreActBlock | WideBlock]
+    ) -> torch.Tensor:
+        """Return norm(blocks(x)), activated; `active` is what the next norm and activation make of `x`, if that is known."""
+        if active is not None and not blocks:
+            return active
+        if passing.fits(blocks, self.norm, x):
+            return passing.pass_blocks(blocks, self.norm, x, active)
+        for block in blocks:
+            x = block(x)
+        return self.norm(x)
 
 
 def preact_resnet(architecture: Architecture, classes: int) -> ResNet:

@@ -6,7 +6,8 @@ comes out is what the whole network gives, up to rounding: a pixel that no chang
 algorithm that one does, and its last bit would be another. It depends on the image's own windows only, not on its batch.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -17,10 +18,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from ops.models import norm_silu, winograd
+from ops.models.blocks import blocks_of, statistics
+from ops.models.finish import Finish
 from ops.models.kernels.compiling import match_threads, pixels_of
 
 if TYPE_CHECKING:
-    from ops.models.resnet import NormAct, PreActBlock, ResNet, WideBlock
+    from ops.models.blocks import Block
+    from ops.models.resnet import NormAct, ResNet
 
 STEP = winograd.STEP
 MAPS_BYTES = 2**31
@@ -54,18 +58,14 @@ class Window(NamedTuple):
         return np.flatnonzero(down[:, :, None] & across[:, None, :])
 
 
-class _Maps(NamedTuple):
-    """What a block makes of images, (N, C, H, W) each: the inputs of its convolutions, and its output."""
-
-    first: torch.Tensor
-    second: torch.Tensor
-    out: torch.Tensor
+MAPS = 3
+"""That a block adds to those of the blocks before it: see `_pass_block`."""
 
 
 class Windows:
     """The maps of images under a network's first blocks, as they are kept, and as they are tried with a window changed."""
 
-    def __init__(self, model: "ResNet", kept: list[_Maps], tried: list[_Maps]) -> None:
+    def __init__(self, model: "ResNet", kept: list[torch.Tensor], tried: list[torch.Tensor]) -> None:
         self.model, self.kept, self.tried = model, kept, tried
         self.window: Window | None = None
         self.places = np.empty(0, np.int64)
@@ -87,31 +87,32 @@ class Windows:
 
         match_threads()
         for tried, kept in zip(self.tried, self.kept, strict=True):
-            for a, b in zip(tried, kept, strict=True):
-                tiles.settle(pixels_of(a), pixels_of(b), self.places, chosen.numpy())
+            tiles.settle(pixels_of(tried), pixels_of(kept), self.places, chosen.numpy())
 
     def only(self, order: torch.Tensor) -> "Windows":
         """Return the same for the images at `order` (M,) int64, which moves few: those that are not at their place."""
         count, moved = len(order), (order != torch.arange(len(order))).nonzero()[:, 0]
-        for maps in (*self.kept, *self.tried):
-            for each in maps:
-                each[moved] = each[order[moved]]
-        kept, tried = ([_Maps(*(e[:count] for e in maps)) for maps in every] for every in (self.kept, self.tried))
+        for each in (*self.kept, *self.tried):
+            each[moved] = each[order[moved]]
+        kept, tried = ([each[:count] for each in maps] for maps in (self.kept, self.tried))
         return Windows(self.model, kept, tried)
 
-    def pass_blocks(self, x: torch.Tensor) -> tuple[torch.Tensor, nn.Module]:
-        """Return the map after the first blocks, from the stem's map `x` (N, C, H, W), and the blocks that are left."""
+    def pass_blocks(self, x: torch.Tensor) -> "tuple[torch.Tensor, torch.Tensor, list[Block]]":
+        """Return the map after the first blocks, given the stem's map `x` (N, C, H, W), its activation, and the blocks left."""
         assert self.window is not None
         height, width = x.shape[2:]
         window = self.window.halved() if self.model.stem.stride == (2, 2) else self.window.wider(height, width)
-        for block, maps in zip(self.model.blocks, self.tried, strict=False):
-            places = [window.tiles(height, width)]
+        self.places = window.tiles(height, width)
+        blocks, count = blocks_of(self.model), len(self.tried) // MAPS
+        _activate(blocks[0].norm1, x, self.places, self.tried[0])
+        for number in range(count):
+            places = []
             for _ in range(2):
                 window = window.wider(height, width)
                 places.append(window.tiles(height, width))
-            _pass_block(block, x, maps, places)  # type: ignore[arg-type]
-            x, self.places = maps.out, places[-1]
-        return x, self.model.blocks[len(self.tried) :]
+            _pass_block(self.model, number, x, self.tried[MAPS * number : MAPS * number + MAPS + 1], places)
+            x, self.places = self.tried[MAPS * number + 2], places[-1]
+        return x, self.tried[-1], blocks[count:]
 
 
 def asked(model: "ResNet") -> Windows | None:
@@ -135,52 +136,59 @@ def remember(model: nn.Module, images: torch.Tensor, side: int) -> Windows | Non
         return None
     if 2 * side > min(images.shape[2:]):
         return None
-    x, kept, left = model.stem(model.normalise(images)), [], MAPS_BYTES
+    sides = images.shape[2] // model.stem.stride[0], images.shape[3] // model.stem.stride[0]
+    blocks, image_bytes, count = blocks_of(model), 4 * math.prod(sides), 0
+    left = MAPS_BYTES - 2 * len(images) * model.stem.out_channels * image_bytes
+    for block in blocks:
+        left -= 2 * MAPS * len(images) * block.conv1.out_channels * image_bytes
+        if left < 0 or not _is_local(block, len(images), sides):
+            break
+        count += 1
+    if not count or not winograd.computes(images):
+        return None
+    x = model.stem(model.normalise(images))
     everywhere = np.arange(len(x) * -(-x.shape[2] // STEP) * -(-x.shape[3] // STEP))
-    for block in model.blocks:
-        if not _is_local(block, x):  # type: ignore[arg-type]
-            break
-        shape = len(x), block.conv1.out_channels, *x.shape[2:]  # type: ignore[union-attr]
-        out = torch.empty(shape, memory_format=torch.channels_last)
-        maps = _Maps(torch.empty_like(x), torch.empty_like(out), out)
-        left -= 2 * sum(each.nbytes for each in maps)
-        if left < 0:
-            break
-        _pass_block(block, x, maps, [everywhere] * 3)  # type: ignore[arg-type]
-        kept.append(maps)
-        x = out
-    return Windows(model, kept, [_Maps(*(each.clone() for each in maps)) for maps in kept]) if kept else None
+    kept = [torch.empty_like(x)]
+    _activate(blocks[0].norm1, x, everywhere, kept[0])
+    for number, block in enumerate(blocks[:count]):
+        shape = len(x), block.conv1.out_channels, *sides
+        kept += [torch.empty(shape, memory_format=torch.channels_last) for _ in range(MAPS)]
+        _pass_block(model, number, x, kept[-MAPS - 1 :], [everywhere] * 2)
+        x = kept[-2]
+    return Windows(model, kept, [each.clone() for each in kept])
 
 
-def _is_local(block: "PreActBlock | WideBlock", x: torch.Tensor) -> bool:
-    """Return whether the block keeps the size of its input `x`, in operations that are computed here."""
+def _is_local(block: "Block", count: int, sides: tuple[int, int]) -> bool:
+    """Return whether the block keeps the size of its input, `count` images, in operations that are computed here."""
     return (
         block.conv1.stride == (1, 1)
         and (block.shortcut is None or block.shortcut.kernel_size == (1, 1))
-        and winograd.fits(block.conv1, x)
+        and winograd.pays(block.conv1, count, *sides)
         and block.conv2.out_channels % winograd.CHANNELS == 0
-        and all(act.activate is F.silu and not act.norm.training for act in (block.norm1, block.norm2))
-        and norm_silu.fits(block.norm1.norm, x)
-        and block.norm2.norm.track_running_stats
+        and all(act.activate is F.silu and norm_silu.is_fixed(act.norm) for act in (block.norm1, block.norm2))
     )
 
 
-def _pass_block(block: "PreActBlock | WideBlock", x: torch.Tensor, maps: _Maps, places: list[np.ndarray]) -> None:
-    """Compute the tiles of a block's `maps` that change: of its input's, its first and its second convolution's map."""
-    from ops.models.kernels import tiles
+def _pass_block(
+    model: "ResNet", number: int, x: torch.Tensor, maps: Sequence[torch.Tensor], places: Sequence[np.ndarray]
+) -> None:
+    """Compute the tiles of a block's maps that change, at `places` for its two convolutions, given its input `x`.
 
-    match_threads()
-    made = torch.empty_like(maps.out)
-    _activate(block.norm1, x, places[0], maps.first)
-    winograd.convolve_tiles(maps.first, block.conv1.weight, made, places[1])
-    _activate(block.norm2, made, places[1], maps.second)
-    winograd.convolve_tiles(maps.second, block.conv2.weight, made, places[2])
-    beside = x if block.shortcut is None else block.shortcut(maps.first)
-    tiles.add(pixels_of(made), pixels_of(beside), places[2], pixels_of(maps.out))
+    The `maps` are what its convolutions read, of which the first is known, its output, and what the next norm and SiLU make
+    of that.
+    """
+    blocks = blocks_of(model)
+    block, after = blocks[number], [*(block.norm1 for block in blocks[1:]), model.norm][number]
+    first, second, out, active = maps
+    then = Finish("activated", active=second, norm=statistics(block.norm2))
+    winograd.convolve_tiles(first, block.conv1.weight, second, places[0], then=then)
+    beside = x if block.shortcut is None else block.shortcut(first)
+    then = Finish("sum activated", beside, active, norm=statistics(after))
+    winograd.convolve_tiles(second, block.conv2.weight, out, places[1], then=then)
 
 
 def _activate(act: "NormAct", x: torch.Tensor, places: np.ndarray, y: torch.Tensor) -> None:
     from ops.models.kernels import tiles
 
-    mean, scale, offset = norm_silu.frozen_statistics(act.norm)
-    tiles.normalise_silu(pixels_of(x), places, mean, scale, offset, pixels_of(y))
+    match_threads()
+    tiles.normalise_silu(pixels_of(x), places, *statistics(act), pixels_of(y))

@@ -19,6 +19,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
+from ops.models.finish import AS_IT_IS, Finish
 from ops.models.kernels.compiling import match_threads, pixels_of
 
 CHANNELS = 16
@@ -40,7 +41,7 @@ _KEPT: ContextVar[dict[tuple[int, bool, int], "_Kept"] | None] = ContextVar("_KE
 """By the weight's address, `turned` and the number of points."""
 
 
-class _Tiles(NamedTuple):
+class Tiles(NamedTuple):
     """Of images, and what becomes of them or makes them; see `ops.models.kernels.winograd.transform`."""
 
     kind: str
@@ -52,28 +53,28 @@ class _Scheme(NamedTuple):
     """The transforms of one stride."""
 
     points: int
-    pixels: _Tiles
-    outputs: _Tiles
+    pixels: Tiles
+    outputs: Tiles
     taps: tuple[str, str]
     """As they are, and turned by 180 degrees."""
-    led_back: tuple[_Tiles, _Tiles]
+    led_back: tuple[Tiles, Tiles]
     """Of the outputs' gradient, and to that of the pixels."""
 
 
 _SCHEMES = {
     1: _Scheme(
         points=36,
-        pixels=_Tiles("pixels", STEP, 1),
-        outputs=_Tiles("outputs", STEP, 0),
+        pixels=Tiles("pixels", STEP, 1),
+        outputs=Tiles("outputs", STEP, 0),
         taps=("taps", "turned taps"),
-        led_back=(_Tiles("pixels", STEP, 1), _Tiles("outputs", STEP, 0)),
+        led_back=(Tiles("pixels", STEP, 1), Tiles("outputs", STEP, 0)),
     ),
     2: _Scheme(
         points=81,
-        pixels=_Tiles("strided pixels", 2 * STEP, 0),
-        outputs=_Tiles("strided outputs", STEP, 0),
+        pixels=Tiles("strided pixels", 2 * STEP, 0),
+        outputs=Tiles("strided outputs", STEP, 0),
         taps=("strided taps", "turned strided taps"),
-        led_back=(_Tiles("led back pixels", STEP, 1), _Tiles("led back outputs", 2 * STEP, 0)),
+        led_back=(Tiles("led back pixels", STEP, 1), Tiles("led back outputs", 2 * STEP, 0)),
     ),
 }
 
@@ -104,24 +105,36 @@ def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
 
     For 3x3 kernels of stride 1, or of stride 2 where sides are even, in float32, channels_last, on the CPU.
     """
-    stride, learns = conv.stride[0], torch.is_grad_enabled() and conv.weight.requires_grad
+    return computes(x) and pays(conv, len(x), x.shape[2], x.shape[3])  # the former first: it looks for a compiler
+
+
+def computes(x: torch.Tensor) -> bool:
+    """Return whether convolutions of `x` (N, C, H, W) can be computed here at all."""
     return (
         not torch.compiler.is_compiling()  # first: a graph for any batch must not depend on this one's size
-        and conv.kernel_size == (3, 3)
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def pays(conv: nn.Conv2d, count: int, height: int, width: int) -> bool:
+    """Return whether `winograd` computes `conv` with SAME padding of `count` images of that size, and faster."""
+    stride, learns = conv.stride[0], torch.is_grad_enabled() and conv.weight.requires_grad
+    return (
+        conv.kernel_size == (3, 3)
         and (conv.stride, conv.padding)
         in (((1, 1), (1, 1)), ((2, 2), (0, 0)))  # in stride 2 SAME is not torch's padding
         and conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.bias is None
-        and (stride == 1 or (x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0))
+        and (stride == 1 or (height % 2 == 0 and width % 2 == 0))
         and conv.in_channels % CHANNELS == conv.out_channels % CHANNELS == 0
-        and len(x) * _tiles(x, stride) >= (FEWEST_LEARNING if learns else FEWEST_TILES)
-        and x.device.type == "cpu"
-        and x.dtype == conv.weight.dtype == torch.float32
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and count * count_tiles(height, width, stride * STEP) >= (FEWEST_LEARNING if learns else FEWEST_TILES)
+        and conv.weight.dtype == torch.float32
     )
 
 
@@ -145,59 +158,92 @@ class _Winograd(torch.autograd.Function):
         # the images are needed for the gradient of the weights only
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         ctx.stride = stride
-        return _convolve(x, weight, stride)
+        return _convolved(x, weight, stride)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        images = _convolve(gradient, weight, ctx.stride, back=True) if ctx.needs_input_grad[0] else None
+        images = _convolved(gradient, weight, ctx.stride, back=True) if ctx.needs_input_grad[0] else None
         return images, _weights_gradient(x, weight, gradient, ctx.stride) if ctx.needs_input_grad[1] else None, None
 
 
-def _convolve(x: torch.Tensor, weight: torch.Tensor, stride: int, back: bool = False) -> torch.Tensor:
+def _convolved(x: torch.Tensor, weight: torch.Tensor, stride: int, back: bool = False) -> torch.Tensor:
     """Return `x` (N, C, H, W) convolved with `weight`, or led `back` through it."""
     (count, _, height, width), out = x.shape, weight.shape[1 if back else 0]
     sides = (height * stride, width * stride) if back else (height // stride, width // stride)
     y = torch.empty((count, out, *sides), memory_format=torch.channels_last)
-    convolve_tiles(x, weight, y, np.arange(count * _tiles(x, 1 if back else stride)), stride, back)
+    convolve_into(y, x, weight, stride, back)
     return y
 
 
+def convolve_into(
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: int = 1, back: bool = False, then: Finish = AS_IT_IS
+) -> None:
+    """Put `x` (N, C, H, W) convolved with `weight` into `y`, both channels_last, or `x` led `back` as a gradient is.
+
+    See `convolve_tiles`, which this is with all tiles.
+    """
+    places = np.arange(len(y) * count_tiles(y.shape[2], y.shape[3], STEP * (stride if back else 1)))
+    convolve_tiles(x, weight, y, places, stride, back, then)
+
+
 def convolve_tiles(
-    x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor, places: np.ndarray, stride: int = 1, back: bool = False
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    y: torch.Tensor,
+    places: np.ndarray,
+    stride: int = 1,
+    back: bool = False,
+    then: Finish = AS_IT_IS,
 ) -> None:
     """Put the tiles at `places` (T,) int64 of `x` (N, C, H, W) convolved with `weight` into `y`, both channels_last.
 
     A tile is a square of STEP pixels of the output (led `back`, of `stride` STEP); those of an image are counted row by row,
-    image after image. Raises ValueError for channels that are no multiples of CHANNELS.
+    image after image. `then` is done to these tiles. Raises ValueError for channels that are no multiples of CHANNELS.
     """
     if x.shape[1] % CHANNELS or y.shape[1] % CHANNELS:
         raise ValueError(f"{x.shape[1]} and {y.shape[1]} channels are not multiples of {CHANNELS}")
     from ops.models.kernels import winograd as compiled
     from ops.models.kernels.panels import ROWS
 
-    scheme, threads = _SCHEMES[stride], match_threads()
-    begin, end = scheme.led_back if back else (scheme.pixels, scheme.outputs)
-    kernel = _kernel(weight, stride, back)
+    threads, (begin, end) = match_threads(), transforms(stride, back)
+    kernel = transformed(weight, stride, back)
     # so few at a time that their points stay in a core's cache, and more where the kernel has to come from memory
-    size = ROWS * (1 if kernel.nbytes <= CACHED_BYTES else 8)
-    rounds = threads * max(1, -(-len(places) // (threads * size)))
-    size = max(1, -(-len(places) // rounds))
+    size, rows = portions(len(places), ROWS * (1 if kernel.nbytes <= CACHED_BYTES else 8), threads)
+    memory = aligned(threads, (len(kernel) + 1) * size * max(x.shape[1], y.shape[1]))
+    compiled.convolve(
+        compiled.NUMBERS[begin.kind], pixels_of(x), begin.step, begin.before, kernel, compiled.NUMBERS[end.kind],
+        pixels_of(y), end.step, places, size, rows, memory, *then.arguments(),
+    )  # fmt: skip
+
+
+def transforms(stride: int, back: bool) -> tuple[Tiles, Tiles]:
+    """Return how a convolution reads its input and writes its output."""
+    scheme = _SCHEMES[stride]
+    return scheme.led_back if back else (scheme.pixels, scheme.outputs)
+
+
+def portions(tiles: int, size: int, threads: int) -> tuple[int, int]:
+    """Return how many of some tiles to take at once, some `size`, and how many of these in one panel of the products."""
+    from ops.models.kernels.panels import ROWS
+
+    rounds = threads * max(1, -(-tiles // (threads * size)))
+    size = max(1, -(-tiles // rounds))
     panels = -(-size // ROWS)
     rows = -(-size // panels)
-    memory = np.empty((threads, rows * panels * scheme.points * (x.shape[1] + y.shape[1])), np.float32)
-    reading, writing = (compiled.NUMBERS[tiles.kind] for tiles in (begin, end))
-    compiled.convolve(
-        reading, pixels_of(x), begin.step, begin.before, kernel, writing, pixels_of(y), end.step,
-        places, rows * panels, rows, memory,
-    )  # fmt: skip
+    return rows * panels, rows
+
+
+def aligned(*shape: int) -> np.ndarray:
+    """Return memory that begins where a vector may: one across two lines of the cache takes twice as long."""
+    return torch.empty(shape).numpy()
 
 
 def _weights_gradient(x: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, stride: int) -> torch.Tensor:
     """Return the gradient (K, C, 3, 3) of the weights that made outputs with this `gradient` (N, K, H, W) of `x`."""
-    (out, channels), tiles = weight.shape[:2], _tiles(gradient, 1)
+    (out, channels), tiles = weight.shape[:2], count_tiles(gradient.shape[2], gradient.shape[3])
     if stride == 2:
         return conv2d_weight(F.pad(x, (0, 1, 0, 1)), weight.shape, gradient, stride)
     if min(channels, out) < WEIGHTS_CHANNELS or len(x) * tiles < WEIGHTS_TILES:
@@ -207,14 +253,14 @@ def _weights_gradient(x: torch.Tensor, weight: torch.Tensor, gradient: torch.Ten
     for some in (slice(first, first + share) for first in range(0, len(x), share)):
         pixels, outputs = (torch.empty(len(x[some]) * tiles, points, size) for size in (channels, out))
         transform(_SCHEMES[1].pixels, pixels_of(x[some]), pixels)
-        transform(_Tiles("back outputs", STEP, 0), pixels_of(gradient[some]), outputs)
+        transform(Tiles("back outputs", STEP, 0), pixels_of(gradient[some]), outputs)
         products.baddbmm_(outputs.permute(1, 2, 0), pixels.transpose(0, 1))
     weights = torch.empty((out, channels, 3, 3), memory_format=torch.channels_last)
-    transform(_Tiles("back taps", 3, 0), pixels_of(weights), products.transpose(0, 1))
+    transform(Tiles("back taps", 3, 0), pixels_of(weights), products.transpose(0, 1))
     return weights
 
 
-def _kernel(weight: torch.Tensor, stride: int, turned: bool) -> np.ndarray:
+def transformed(weight: torch.Tensor, stride: int, turned: bool) -> np.ndarray:
     """Return the transform (P, K / width, C, width) of `weight` (K, C, 3, 3), with vectors of outputs as one panel takes them.
 
     Or of the kernels (C, K, 3, 3) that lead gradients back, if `turned`.
@@ -230,25 +276,25 @@ def _kernel(weight: torch.Tensor, stride: int, turned: bool) -> np.ndarray:
     taps = weight.permute(0, 2, 3, 1) if turned else weight.permute(1, 2, 3, 0)
     channels, out = taps.shape[0], taps.shape[3]
     width = LANES * (1 if out % (2 * LANES) else 2)
-    kernel = np.empty((scheme.points, out // width, channels, width), np.float32)
+    kernel = aligned(scheme.points, out // width, channels, width)
     compiled.transform_taps(compiled.NUMBERS[scheme.taps[turned]], taps.detach().contiguous().numpy(), kernel)
     if kept is not None and sum(each.kernel.nbytes for each in kept.values()) + kernel.nbytes <= KEPT_BYTES:
         kept[key] = _Kept(weight, version, kernel)
     return kernel
 
 
-def _transform() -> Callable[[_Tiles, np.ndarray, torch.Tensor], None]:
+def _transform() -> Callable[[Tiles, np.ndarray, torch.Tensor], None]:
     """Return what transforms the tiles of images (N, H, W, C) to points (T, P, C), or back."""
     from ops.models.kernels import winograd as compiled
 
     match_threads()
 
-    def transform(tiles: _Tiles, images: np.ndarray, points: torch.Tensor) -> None:
+    def transform(tiles: Tiles, images: np.ndarray, points: torch.Tensor) -> None:
         compiled.transform(compiled.NUMBERS[tiles.kind], images, tiles.step, tiles.before, points.numpy())
 
     return transform
 
 
-def _tiles(x: torch.Tensor, stride: int) -> int:
-    """Return the number of tiles of one image."""
-    return -(-x.shape[2] // (stride * STEP)) * -(-x.shape[3] // (stride * STEP))
+def count_tiles(height: int, width: int, side: int = STEP) -> int:
+    """Return the number of tiles of so many pixels' side in one image."""
+    return -(-height // side) * -(-width // side)

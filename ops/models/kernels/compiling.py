@@ -18,6 +18,8 @@ OPTIONS: dict[str, Any] = {
     # contraction and division rounding only: sums keep their order, so that the same input gives the same bytes
     "fastmath": {"contract", "nsz"},
 }
+INNER = {**OPTIONS, "parallel": False}
+"""Of functions that loops call."""
 
 
 def forget_stale(folder: Path) -> None:

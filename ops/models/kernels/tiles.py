@@ -35,18 +35,6 @@ def normalise_silu(x, places, mean, scale, offset, y):  # type: ignore[no-untype
 
 
 @njit(**OPTIONS)
-def add(x, other, places, y):  # type: ignore[no-untyped-def]
-    """Put x + other in the tiles of `y` at `places` (T,)."""
-    _, height, width, channels = x.shape
-    for t in prange(len(places)):
-        image, top, bottom, left, right = bounds(places[t], height, width)
-        for i in range(top, bottom):
-            for j in range(left, right):
-                for c in range(channels):
-                    y[image, i, j, c] = x[image, i, j, c] + other[image, i, j, c]
-
-
-@njit(**OPTIONS)
 def settle(tried, kept, places, chosen):  # type: ignore[no-untyped-def]
     """Make the tiles at `places` (T,) of `tried` and `kept` the same: as tried where `chosen` (N,) bool, else as kept."""
     _, height, width, channels = tried.shape

@@ -28,15 +28,33 @@ class Vector:
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.builder, self.builder.fadd(self.value, other.value, flags=FAST))
+    def __add__(self, other: Self | float) -> Self:
+        return type(self)(self.builder, self.builder.fadd(self.value, self._of(other), flags=FAST))
 
-    def __sub__(self, other: Self) -> Self:
-        return type(self)(self.builder, self.builder.fsub(self.value, other.value, flags=FAST))
+    def __sub__(self, other: Self | float) -> Self:
+        return type(self)(self.builder, self.builder.fsub(self.value, self._of(other), flags=FAST))
+
+    def __mul__(self, other: Self | float) -> Self:
+        return type(self)(self.builder, self.builder.fmul(self.value, self._of(other), flags=FAST))
 
     def __rmul__(self, factor: float) -> Self:
-        every = ir.Constant(self.value.type, [factor] * self.value.type.count)
-        return type(self)(self.builder, self.builder.fmul(every, self.value, flags=FAST))
+        return self * factor
+
+    def __truediv__(self, other: Self | float) -> Self:
+        return type(self)(self.builder, self.builder.fdiv(self.value, self._of(other), flags=FAST))
+
+    def clamp(self, low: float, high: float) -> Self:
+        """Return the numbers moved between `low` and `high`; a NaN stays one."""
+        b, value = self.builder, self.value
+        for bound, beyond in ((low, "<"), (high, ">")):
+            limit = self._of(bound)
+            value = b.select(b.fcmp_ordered(beyond, value, limit), limit, value)
+        return type(self)(b, value)
+
+    def _of(self, other: "Vector | float") -> ir.Value:
+        return (
+            other.value if isinstance(other, Vector) else ir.Constant(self.value.type, [other] * self.value.type.count)
+        )
 
 
 class Pixels:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numba import njit, prange
 
-from ops.models.kernels.compiling import OPTIONS
+from ops.models.kernels.compiling import INNER, OPTIONS
+from ops.models.kernels.finish import USED, bring, finish
 from ops.models.kernels.panels import panel
 from ops.models.kernels.vectors import LANES, Pixels, Points, TileTransform, Vector, tile_function
 
@@ -174,8 +175,65 @@ def transform_taps(kind, taps, kernel):  # type: ignore[no-untyped-def]
             some_channels(kind, taps[c], 0, 0, dark, kernel[:, k // wide, c, k % wide :], k)
 
 
+@njit(**INNER)
+def pass_tiles(  # type: ignore[no-untyped-def]
+    reading, read, read_step, before, kernel, writing, made, made_step, places, begin, size, following, rows, memory,
+    finishing, beside, active, slopes, norm,
+):  # fmt: skip
+    """Convolve `size` tiles, those at `places` from number `begin` on, as `convolve` says.
+
+    `memory` is flat and holds (points + 1) * room * max(C, K) numbers, for room of at least as many tiles. While the products
+    keep the CPU busy, the tiles from number `following` on are brought into the cache, and the maps that are used in the end.
+    """
+    points, panels, channels, wide = kernel.shape
+    _, height, width, out = made.shape
+    down, across = (height + made_step - 1) // made_step, (width + made_step - 1) // made_step
+    flat, inputs, outputs = kernel.reshape(-1), read.reshape(-1), made.reshape(-1)
+    slots = memory.reshape(points + 1, -1)  # one more than points: products move into the slot of the point before
+    slot = slots.shape[1]
+    room = slot // max(channels, out)
+    dark = np.zeros(LANES, np.float32)  # read outside of images
+    square = np.empty((made_step, made_step, LANES), np.float32)
+    for t in range(size):
+        image, tile = divmod(places[begin + t], down * across)
+        top, left = tile // across * read_step - before, tile % across * read_step - before
+        for c in range(0, channels, LANES):
+            some_channels(reading, read[image], top, left, dark, slots[1:, c * room + t * LANES :], c)
+    for point in range(points):
+        for t in range(point, size, points):
+            image, tile = divmod(places[begin + t], down * across)
+            top, left = tile // across * made_step, tile % across * made_step
+            for used, maps in zip(USED[finishing], (outputs, beside, active, slopes)):  # noqa: B905 (numba knows no strict)
+                if used:
+                    bring(maps, image, top, left, made_step, height, width, out)
+            if following + t < len(places):
+                image, tile = divmod(places[following + t], down * across)
+                top, left = tile // across * read_step, tile % across * read_step
+                bring(inputs, image, top, left, read_step, read.shape[1], read.shape[2], channels)
+        for k in range(panels):
+            weights = (point * panels + k) * channels * wide
+            for t in range(0, size, rows):
+                at, to = (point + 1) * slot + t * LANES, point * slot + k * wide * room + t * LANES
+                panel(  # type: ignore[call-arg]
+                    rows, wide // LANES, memory, at, room * LANES, flat, weights, channels // LANES, memory, to, room * LANES
+                )  # fmt: skip
+    for t in range(size):
+        image, tile = divmod(places[begin + t], down * across)
+        top, left = tile // across * made_step, tile % across * made_step
+        for k in range(0, out, LANES):
+            some_channels(writing, square, 0, 0, dark, slots[:, k * room + t * LANES :], 0)
+            finish(  # type: ignore[call-arg]
+                finishing, square.reshape(-1), LANES, made_step * LANES, outputs, beside, active, slopes, norm,
+                ((image * height + top) * width + left) * out, min(made_step, height - top), min(made_step, width - left),
+                width, out, k,
+            )  # fmt: skip
+
+
 @njit(**OPTIONS)
-def convolve(reading, read, read_step, before, kernel, writing, made, made_step, places, size, rows, memory):  # type: ignore[no-untyped-def]
+def convolve(  # type: ignore[no-untyped-def]
+    reading, read, read_step, before, kernel, writing, made, made_step, places, size, rows, memory, finishing, beside, active,
+    slopes, norm,
+):  # fmt: skip
     """Convolve the tiles at `places` (T,) of images `read` (N, H, W, C), and put them into `made` (N, h, w, K).
 
     `reading` and `writing` are the transforms, by `NUMBERS`; tiles are `read_step` and `made_step` pixels apart, those that
@@ -183,36 +241,16 @@ def convolve(reading, read, read_step, before, kernel, writing, made, made_step,
     (points, K / width, C, width) is the transformed kernel, `width` one or two vectors of outputs.
 
     `size` tiles, a multiple of `rows`, go through all three steps before the next ones, `rows` at a time in the products.
-    What a thread works on is in its row of `memory` (threads, size points (C + K)). No sum depends on how work is divided.
+    What a thread works on is in its row of `memory` (threads, (points + 1) size max(C, K)). No sum depends on how work is
+    divided.
+
+    `finish` says what becomes of the outputs, and of the flat maps `beside`, `active` and `slopes`, by the kind `finishing`.
     """
-    points, panels, channels, wide = kernel.shape
-    _, height, width, out = made.shape
-    down, across = (height + made_step - 1) // made_step, (width + made_step - 1) // made_step
-    flat, many = kernel.reshape(-1), (len(places) + size - 1) // size
-    workers, half = len(memory), points * channels * size
+    workers = len(memory)
     for worker in prange(workers):
-        spread, products = memory[worker, :half], memory[worker, half : half + points * out * size]
-        points_of, products_of = spread.reshape(points, -1), products.reshape(points, -1)
-        dark, lost = np.zeros(LANES, np.float32), np.empty(LANES, np.float32)  # read and written outside of images
-        for item in range(worker, many, workers):
-            begin = item * size
-            some = min(size, len(places) - begin)
-            for t in range(some):
-                image, tile = divmod(places[begin + t], down * across)
-                top, left = tile // across * read_step - before, tile % across * read_step - before
-                for c in range(0, channels, LANES):
-                    some_channels(reading, read[image], top, left, dark, points_of[:, c * size + t * LANES :], c)
-            for point in range(points):
-                for k in range(panels):
-                    weights = (point * panels + k) * channels * wide
-                    for t in range(0, some, rows):
-                        at, to = point * channels * size + t * LANES, (point * out + k * wide) * size + t * LANES
-                        panel(  # type: ignore[call-arg]
-                            rows, wide // LANES, spread, at, size * LANES, flat, weights, channels // LANES, products,
-                            to, size * LANES,
-                        )  # fmt: skip
-            for t in range(some):
-                image, tile = divmod(places[begin + t], down * across)
-                top, left = tile // across * made_step, tile % across * made_step
-                for k in range(0, out, LANES):
-                    some_channels(writing, made[image], top, left, lost, products_of[:, k * size + t * LANES :], k)
+        for begin in range(worker * size, len(places), workers * size):
+            pass_tiles(
+                reading, read, read_step, before, kernel, writing, made, made_step, places, begin,
+                min(size, len(places) - begin), begin + workers * size, rows, memory[worker], finishing, beside, active,
+                slopes, norm,
+            )  # fmt: skip

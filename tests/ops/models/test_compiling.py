@@ -37,10 +37,10 @@ def test_a_folder_that_cannot_be_written_to_is_left(tmp_path):
 def test_all_loops_are_compiled_at_once(in_fresh_python):
     code = """
 from numba.core.registry import CPUDispatcher
-from ops.models.kernels import norm_silu, tiles, winograd
+from ops.models.kernels import chain, finish, norm_silu, tiles, winograd
 from ops.models.kernels.__main__ import compile_all
 compile_all()
-for module in (norm_silu, tiles, winograd):
+for module in (chain, finish, norm_silu, tiles, winograd):
     loops = [each for each in vars(module).values() if isinstance(each, CPUDispatcher)]
     print(*(each.__name__ for each in loops if each.targetoptions.get("parallel") and not each.signatures))
 """

@@ -93,9 +93,12 @@ def test_only_what_a_square_reaches_is_computed(monkeypatch):
     model, side = network(NETWORKS["preact"]), 32
     x = photographs(1, side, side, 0)
     known, asked, convolve = remember(model, x, 1), [], windows.winograd.convolve_tiles
-    monkeypatch.setattr(
-        windows.winograd, "convolve_tiles", lambda *given: (asked.append(set(given[3].tolist())), convolve(*given))
-    )
+
+    def recorded(*given, then):
+        asked.append(set(given[3].tolist()))
+        convolve(*given, then=then)
+
+    monkeypatch.setattr(windows.winograd, "convolve_tiles", recorded)
     with known.changed(torch.tensor([13]), torch.tensor([31]), 1):
         model(x)
     changed = torch.zeros(1, 1, side, side)
@@ -109,11 +112,11 @@ def test_only_what_a_square_reaches_is_computed(monkeypatch):
 
 def test_maps_stop_where_memory_ends(monkeypatch):
     model, x = network(NETWORKS["preact"]), photographs(8, 16, 16, 0)
-    block = 2 * 3 * 8 * 16 * 16 * 16 * 4
-    for memory, blocks in ((2 * block, 2), (2 * block - 1, 1)):
+    maps = 2 * 8 * 16 * 16 * 16 * 4  # kept and tried: one before the blocks, and three of each
+    for memory, blocks in ((7 * maps, 2), (7 * maps - 1, 1)):
         monkeypatch.setattr(windows, "MAPS_BYTES", memory)
-        assert len(remember(model, x, 4).kept) == blocks
-    monkeypatch.setattr(windows, "MAPS_BYTES", block - 1)
+        assert len(remember(model, x, 4).kept) == 1 + 3 * blocks
+    monkeypatch.setattr(windows, "MAPS_BYTES", 4 * maps - 1)
     assert remember(model, x, 4) is None
 
 
