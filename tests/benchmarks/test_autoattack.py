@@ -17,7 +17,7 @@ from benchmarks.autoattack_attacks import _black_box_sign
 from benchmarks.autoattack_networks import PASSES, budget, scaled
 from benchmarks.autoattack_page import at_the_floor, reached_by_reference, with_bfloat16
 from benchmarks.autoattack_sides import SIDES
-from benchmarks.autoattack_verdicts import Z, paired_score
+from benchmarks.autoattack_verdicts import Z, fast, paired_score
 from benchmarks.machine import forward_flops, saved_flops
 from ops.attack.attacks import published
 from ops.attack.threat import Threat
@@ -126,3 +126,10 @@ def test_the_black_box_sign_is_of_images_that_all_other_attacks_left():
     sign = _black_box_sign(survived, Threat(norm="linf", eps=0.1))
     assert sign is not None
     assert sign.value == 0.25, "the first: the third fell before, the last to fab"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "holds"), [((3.0, 3.2), True), ((2.8, 3.2), None), ((2.8, 2.99), False), ((None, None), True)]
+)
+def test_a_speed_holds_where_it_does_in_every_round(rounds, holds):
+    assert fast("some network", 3.0, *rounds)["holds"] is holds
