@@ -31,6 +31,11 @@ def blocks_of(model: "ResNet") -> "list[Block]":
     return list(model.blocks)  # type: ignore[arg-type]
 
 
+def norms_after(blocks: "Sequence[Block]", last: "NormAct") -> "list[NormAct]":
+    """Return what comes after each block: the first norm of the next one, or the network's `last`."""
+    return [*(block.norm1 for block in blocks[1:]), last]
+
+
 def fits(blocks: "Sequence[Block]", norm: "NormAct", x: torch.Tensor) -> bool:
     """Return whether `pass_blocks` computes what `blocks` and then `norm` make of `x` (N, C, H, W).
 
@@ -51,7 +56,8 @@ def fits(blocks: "Sequence[Block]", norm: "NormAct", x: torch.Tensor) -> bool:
 
 
 def _is_watched(part: nn.Module) -> bool:
-    return any(each._forward_hooks or each._forward_pre_hooks or each._backward_hooks for each in part.modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(each, kind) for each in part.modules() for kind in kinds)
 
 
 def pass_blocks(
@@ -99,7 +105,7 @@ class _Step(NamedTuple):
 
 def _steps(blocks: "Sequence[Block]", norm: "NormAct", count: int, sides: tuple[int, int]) -> list[_Step]:
     steps = []
-    for block, after in zip(blocks, [*(block.norm1 for block in blocks[1:]), norm], strict=True):
+    for block, after in zip(blocks, norms_after(blocks, norm), strict=True):
         stride, shortcut = block.conv1.stride[0], block.shortcut
         made = -(-sides[0] // stride), -(-sides[1] // stride)
         steps.append(

@@ -32,8 +32,7 @@ class Layer(NamedTuple):
     @property
     def is_small(self) -> bool:
         """Return whether groups of images go through it: several such kernels stay in the cache."""
-        points = 9 * winograd.STEP**2 * winograd.multiplications(self.conv.stride[0])
-        return self.quick and points * self.conv.in_channels * self.conv.out_channels * 4 <= KERNEL_BYTES
+        return self.quick and winograd.transformed_bytes(self.conv) <= KERNEL_BYTES
 
 
 class Link(NamedTuple):

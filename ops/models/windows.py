@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ops.models import norm_silu, winograd
-from ops.models.blocks import blocks_of, statistics
+from ops.models.blocks import blocks_of, norms_after, statistics
 from ops.models.finish import Finish
 from ops.models.kernels.compiling import match_threads, pixels_of
 
@@ -178,7 +178,7 @@ def _pass_block(
     of that.
     """
     blocks = blocks_of(model)
-    block, after = blocks[number], [*(block.norm1 for block in blocks[1:]), model.norm][number]
+    block, after = blocks[number], norms_after(blocks, model.norm)[number]
     first, second, out, active = maps
     then = Finish("activated", active=second, norm=statistics(block.norm2))
     winograd.convolve_tiles(first, block.conv1.weight, second, places[0], then=then)

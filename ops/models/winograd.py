@@ -7,7 +7,7 @@ a direct convolution. `python -m benchmarks.convolution` measures both. What bec
 of its batch, to the last bit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -138,6 +138,11 @@ def pays(conv: nn.Conv2d, count: int, height: int, width: int) -> bool:
     )
 
 
+def transformed_bytes(conv: nn.Conv2d) -> int:
+    """Return the size of a kernel that `transformed` returns."""
+    return _SCHEMES[conv.stride[0]].points * conv.in_channels * conv.out_channels * conv.weight.itemsize
+
+
 def multiplications(stride: int) -> float:
     """Return the multiplications of `winograd`, as a share of a direct convolution's, the transforms' aside."""
     return _SCHEMES[stride].points / (9 * STEP**2)
@@ -237,7 +242,7 @@ def portions(tiles: int, size: int, threads: int) -> tuple[int, int]:
 
 
 def aligned(*shape: int) -> np.ndarray:
-    """Return memory that begins where a vector may: one across two lines of the cache takes twice as long."""
+    """Return memory that begins at a line of the cache, as numpy's may not: a vector across two lines is two accesses."""
     return torch.empty(shape).numpy()
 
 
@@ -248,15 +253,15 @@ def _weights_gradient(x: torch.Tensor, weight: torch.Tensor, gradient: torch.Ten
         return conv2d_weight(F.pad(x, (0, 1, 0, 1)), weight.shape, gradient, stride)
     if min(channels, out) < WEIGHTS_CHANNELS or len(x) * tiles < WEIGHTS_TILES:
         return conv2d_weight(x, weight.shape, gradient, padding=1)
-    points, transform, share = _SCHEMES[1].points, _transform(), -(-WEIGHTS_TILES // tiles)
+    points, share = _SCHEMES[1].points, -(-WEIGHTS_TILES // tiles)
     products = torch.zeros(points, out, channels)
     for some in (slice(first, first + share) for first in range(0, len(x), share)):
         pixels, outputs = (torch.empty(len(x[some]) * tiles, points, size) for size in (channels, out))
-        transform(_SCHEMES[1].pixels, pixels_of(x[some]), pixels)
-        transform(Tiles("back outputs", STEP, 0), pixels_of(gradient[some]), outputs)
+        _transform(_SCHEMES[1].pixels, pixels_of(x[some]), pixels)
+        _transform(Tiles("back outputs", STEP, 0), pixels_of(gradient[some]), outputs)
         products.baddbmm_(outputs.permute(1, 2, 0), pixels.transpose(0, 1))
     weights = torch.empty((out, channels, 3, 3), memory_format=torch.channels_last)
-    transform(Tiles("back taps", 3, 0), pixels_of(weights), products.transpose(0, 1))
+    _transform(Tiles("back taps", 3, 0), pixels_of(weights), products.transpose(0, 1))
     return weights
 
 
@@ -283,16 +288,12 @@ def transformed(weight: torch.Tensor, stride: int, turned: bool) -> np.ndarray:
     return kernel
 
 
-def _transform() -> Callable[[Tiles, np.ndarray, torch.Tensor], None]:
-    """Return what transforms the tiles of images (N, H, W, C) to points (T, P, C), or back."""
+def _transform(tiles: Tiles, images: np.ndarray, points: torch.Tensor) -> None:
+    """Transform the tiles of images (N, H, W, C) to points (T, P, C), or back."""
     from ops.models.kernels import winograd as compiled
 
     match_threads()
-
-    def transform(tiles: Tiles, images: np.ndarray, points: torch.Tensor) -> None:
-        compiled.transform(compiled.NUMBERS[tiles.kind], images, tiles.step, tiles.before, points.numpy())
-
-    return transform
+    compiled.transform(compiled.NUMBERS[tiles.kind], images, tiles.step, tiles.before, points.numpy())
 
 
 def count_tiles(height: int, width: int, side: int = STEP) -> int:

@@ -12,8 +12,6 @@ from numba.extending import intrinsic
 from ops.models.kernels.compiling import OPTIONS
 from ops.models.kernels.winograd import pass_tiles
 
-MAPS = ("read", "made", "beside", "active", "slopes")
-
 
 @intrinsic
 def _pointer(_, address):  # type: ignore[no-untyped-def]
@@ -37,10 +35,10 @@ def convolve_chain(links, maps, kernels, norms, images, together, workers, place
 
     A row of `links` (L, 16) int64 is one convolution: the arguments `reading`, `read_step`, `before`, `writing`, `made_step`
     and `finishing` of `ops.models.kernels.winograd.convolve`; the shape of its kernel (4 numbers); height and width of the
-    images that are read and of those that are made; and `size` and `rows` as there. Its `maps` (L, 5, 3) int64, in the order
-    of MAPS, are addresses, and how many bytes an image and a thread are apart; `kernels` and `norms` (L,) int64 are addresses,
-    too. An address of 0 is a map that is not used. `places` (T,) int64 counts from 0 on, and `memory` (threads, M) is as much
-    as the largest convolution needs.
+    images that are read and of those that are made; and `size` and `rows` as there. Its `maps` (L, 5, 3) int64 (read, made,
+    beside, active and slopes) are addresses, and how many bytes an image and a thread are apart; `kernels` and `norms` (L,)
+    int64 are addresses, too. An address of 0 is a map that is not used. `places` (T,) int64 counts from 0 on, and `memory`
+    (threads, M) is as much as the largest convolution needs.
     """
     for worker in prange(workers):
         for begin in range(worker * together, images, workers * together):

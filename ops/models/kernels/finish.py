@@ -1,8 +1,8 @@
 """What follows a convolution, done to its output while that is still in the cache.
 
-A pass over maps that do not fit in the cache costs about as much as the transforms of a convolution. So what stands between
-two convolutions of a residual network, where its norms do not learn, is done to some pixels as soon as they are there: the
-sum with what runs beside the convolution, norm and SiLU, and in the other direction the product with their slope.
+A pass over maps that do not fit in the cache waits for memory. So what stands between two convolutions of a residual network,
+where its norms do not learn, is done to some pixels as soon as they are there: the sum with what runs beside the convolution,
+norm and SiLU, and in the other direction the product with their slope.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ops.models.kernels.compiling import OPTIONS
+from ops.models.kernels.norm_silu import DENOMINATOR, NUMERATOR
 from ops.models.kernels.vectors import LANES, NUMBER, PLACE, Vector
 
 VECTOR = ir.VectorType(NUMBER, LANES)
@@ -42,15 +43,15 @@ class Kind(NamedTuple):
 def sigmoid(v: Vector) -> Vector:
     """Return what `ops.models.kernels.norm_silu.sigmoid` does, which says how."""
     t = (0.5 * v).clamp(-9.0, 9.0)
-    s = t * t
-    p = s * -2.76076847742355e-16 + 2.00018790482477e-13
-    for coefficient in (-8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05, 6.37261928875436e-04):
-        p = s * p + coefficient
-    p = s * p + 4.89352455891786e-03
-    q = s * 1.19825839466702e-06 + 1.18534705686654e-04
-    for coefficient in (2.26843463243900e-03, 4.89352518554385e-03):
-        q = s * q + coefficient
-    return t * p / q * 0.5 + 0.5
+    return t * _polynomial(NUMERATOR, t * t) / _polynomial(DENOMINATOR, t * t) * 0.5 + 0.5
+
+
+def _polynomial(coefficients: Sequence[np.float32], x: Vector) -> Vector:
+    first, second, *rest = map(float, coefficients)
+    total = x * first + second
+    for coefficient in rest:
+        total = x * total + coefficient
+    return total
 
 
 def _activate(here: Here, x: Vector, slopes: bool) -> None:
@@ -119,9 +120,7 @@ def finish(  # type: ignore[no-untyped-def]
     does not use may have any size. `norm` (3 `channels`,) is what the norm takes off, multiplies by and adds.
     """
     places = types.intp
-    signature = types.void(
-        places, output, places, places, made, beside, active, slopes, norm, *([places] * 6)
-    )  # fmt: skip
+    signature = types.void(places, output, places, places, made, beside, active, slopes, norm, *([places] * 6))
 
     def generate(context: Any, b: ir.IRBuilder, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
         def memory(number: int) -> ir.Value:

@@ -11,26 +11,37 @@ from numba import njit, prange
 from ops.models.kernels.compiling import OPTIONS
 
 RUN = 16
+NUMERATOR = tuple(
+    np.float32(c)
+    for c in (
+        -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05,
+        6.37261928875436e-04, 4.89352455891786e-03,
+    )
+)  # fmt: skip
+DENOMINATOR = tuple(
+    np.float32(c) for c in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+)
+"""Of Eigen's float tanh t: t p(t^2) / q(t^2), by falling powers."""
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
 def sigmoid(v):  # type: ignore[no-untyped-def]
     """Return 1 / (1 + exp(-v)) within 3e-7, as (1 + tanh(v / 2)) / 2 with a rational tanh; a NaN stays one.
 
-    `math.exp` would keep the compiler from using vector instructions. The coefficients are those of Eigen's float tanh.
+    `math.exp`, or a loop over the coefficients, could keep the compiler from using vector instructions.
     """
     half = np.float32(0.5) * v
     t = np.float32(-9) if half < np.float32(-9) else np.float32(9) if half > np.float32(9) else half
     s = t * t
-    p = s * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
-    p = s * p + np.float32(-8.60467152213735e-11)
-    p = s * p + np.float32(5.12229709037114e-08)
-    p = s * p + np.float32(1.48572235717979e-05)
-    p = s * p + np.float32(6.37261928875436e-04)
-    p = s * p + np.float32(4.89352455891786e-03)
-    q = s * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
-    q = s * q + np.float32(2.26843463243900e-03)
-    q = s * q + np.float32(4.89352518554385e-03)
+    p = s * NUMERATOR[0] + NUMERATOR[1]
+    p = s * p + NUMERATOR[2]
+    p = s * p + NUMERATOR[3]
+    p = s * p + NUMERATOR[4]
+    p = s * p + NUMERATOR[5]
+    p = s * p + NUMERATOR[6]
+    q = s * DENOMINATOR[0] + DENOMINATOR[1]
+    q = s * q + DENOMINATOR[2]
+    q = s * q + DENOMINATOR[3]
     return np.float32(0.5) + np.float32(0.5) * (t * p / q)
 
 

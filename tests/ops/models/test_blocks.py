@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ops.models import blocks, chain
+from ops.models import blocks, chain, winograd
 from ops.models.blocks import blocks_of, fits
-from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.models.finish import Finish
 from ops.models.frozen import frozen_parameters
+from tests.ops.models.drawn import network, photographs
 
 NETWORKS = {
     "preact": Architecture(widths=[16, 32], blocks=[2, 1], stem_stride=1),
@@ -21,24 +21,6 @@ NETWORKS = {
     "wider": Architecture(family="wide_resnet", depth=16, width=2),
 }
 """The wide ones have shortcuts that are not computed by Winograd's algorithm."""
-
-
-def network(architecture: Architecture) -> nn.Module:
-    model = build_classifier(architecture, 4, [0.5] * 3, [0.25] * 3, 0).to(memory_format=torch.channels_last)
-    rng = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean = 0.3 * torch.randn(module.running_mean.shape, generator=rng)
-            module.running_var = torch.rand(module.running_var.shape, generator=rng) + 0.5
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=rng)
-            nn.init.normal_(module.bias, std=0.3, generator=rng)
-    nn.init.normal_(model.head.weight, generator=rng)
-    return model.eval()
-
-
-def photographs(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    x = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def outcome(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
@@ -79,6 +61,17 @@ def test_they_say_what_the_layers_say(name, count, height, width, seed, kernel_b
     torch.testing.assert_close(forward, found[0], rtol=0, atol=0, msg="slopes change nothing")
     for a, b in zip(found, outcome(model.double(), x.double()), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=2e-5 * float(b.abs().max()))
+
+
+def test_kernels_that_nobody_keeps_last_as_long_as_they_are_read(monkeypatch):
+    """Compiled loops know their addresses only."""
+    model, x = network(NETWORKS["three stages"]), photographs(40, 16, 16)
+    with frozen_parameters(model):
+        expected = outcome(model, x)
+    monkeypatch.setattr(winograd, "KEPT_BYTES", 0)
+    with frozen_parameters(model):
+        for a, b in zip(outcome(model, x), expected, strict=True):
+            assert torch.equal(a, b)
 
 
 def test_an_image_is_the_same_in_any_batch_and_on_any_number_of_threads(threads_restored):
