@@ -24,7 +24,8 @@ import torch.nn.functional as F  # noqa: E402
 
 from benchmarks.results import table  # noqa: E402
 from ops.models.resnet import Conv  # noqa: E402
-from ops.models.winograd import fits, kept_kernels, winograd  # noqa: E402
+from ops.models.transformed import kept_kernels  # noqa: E402
+from ops.models.winograd import fits, winograd  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
 LAYERS = [

@@ -11,6 +11,7 @@ from ops.models import winograd
 from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.models.resnet import Conv
+from ops.models.schemes import multiplications
 
 
 def matmul_peak(side: int = 2048, times: int = 5) -> float:
@@ -54,7 +55,7 @@ def saved_flops(model: nn.Module, x: torch.Tensor) -> int:
         if winograd.fits(layer, *inputs):
             stride = layer.stride[0]
             pixels = inputs[0].shape[2] * inputs[0].shape[3] // stride**2
-            saved += 2 * layer.weight.numel() * pixels * (1 - winograd.multiplications(stride))
+            saved += 2 * layer.weight.numel() * pixels * (1 - multiplications(stride))
 
     hooks = [layer.register_forward_pre_hook(look) for layer in model.modules() if isinstance(layer, Conv)]
     with torch.no_grad():

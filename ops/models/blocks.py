@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from ops.models import norm_silu, winograd
 from ops.models.chain import Groups, Layer, Link, Way, Whole
 from ops.models.finish import Finish
+from ops.models.transformed import kept_kernels
 
 if TYPE_CHECKING:
     from ops.models.resnet import NormAct, PreActBlock, ResNet, WideBlock
@@ -67,7 +68,7 @@ def pass_blocks(
 
     `active` is what the first block's first norm and activation make of `x`, if that is known already, and no gradient wanted.
     """
-    with winograd.kept_kernels():
+    with kept_kernels():
         return _Blocks.apply(
             x, active, _steps(blocks, norm, len(x), (x.shape[2], x.shape[3])), statistics(blocks[0].norm1)
         )
@@ -178,7 +179,7 @@ class _Blocks(torch.autograd.Function):
         steps: list[_Step] = ctx.steps
         inner, outer = ctx.saved_tensors[: len(steps)], ctx.saved_tensors[len(steps) :]
         gradient = gradient.contiguous(memory_format=torch.channels_last) * outer[-1]
-        with winograd.kept_kernels():
+        with kept_kernels():
             for run, small in reversed(_runs(steps)):
                 way, links = _way(run, small, steps, len(gradient)), list[Link]()
                 for number in reversed(run):

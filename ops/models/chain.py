@@ -12,7 +12,9 @@ import torch
 
 from ops.models import winograd
 from ops.models.finish import AS_IT_IS, Finish
-from ops.models.kernels.compiling import match_threads
+from ops.models.kernels.compiling import aligned, match_threads
+from ops.models.schemes import count_tiles, transforms
+from ops.models.transformed import transformed, transformed_bytes
 
 if TYPE_CHECKING:
     from ops.models.resnet import Conv
@@ -32,7 +34,7 @@ class Layer(NamedTuple):
     @property
     def is_small(self) -> bool:
         """Return whether groups of images go through it: several such kernels stay in the cache."""
-        return self.quick and winograd.transformed_bytes(self.conv) <= KERNEL_BYTES
+        return self.quick and transformed_bytes(self.conv) <= KERNEL_BYTES
 
 
 class Link(NamedTuple):
@@ -103,9 +105,9 @@ class Groups:
         rows, maps, kernels, norms, most, room = [], [], list[np.ndarray](), [], 0, 0
         for layer, read, made, then, back in links:
             stride = layer.conv.stride[0]
-            begin, end = winograd.transforms(stride, back)
-            kernel = winograd.transformed(layer.conv.weight, stride, back)
-            tiles = self.together * winograd.count_tiles(made.shape[2], made.shape[3], end.step)
+            begin, end = transforms(stride, back)
+            kernel = transformed(layer.conv.weight, stride, back)
+            tiles = self.together * count_tiles(made.shape[2], made.shape[3], end.step)
             size, panel = winograd.portions(tiles, ROWS, 1)
             numbers = compiled.NUMBERS[begin.kind], begin.step, begin.before, compiled.NUMBERS[end.kind], end.step
             rows.append((*numbers, NUMBERS[then.kind], *kernel.shape, *read.shape[2:], *made.shape[2:], size, panel))
@@ -115,7 +117,7 @@ class Groups:
             most, room = max(most, tiles), max(room, (len(kernel) + 1) * size * max(read.shape[1], made.shape[1]))
         addresses = [each.ctypes.data for each in kernels]
         table = [np.array(each, np.int64) for each in (rows, maps, addresses, norms)]
-        memory = winograd.aligned(self.threads, room)
+        memory = aligned(self.threads, room)
         chain.convolve_chain(*table, self.images, self.together, self.threads, np.arange(most), memory)
 
     def _map(self, maps: torch.Tensor | None, own: set[int]) -> tuple[int, int, int]:

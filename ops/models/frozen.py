@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ops.models import winograd
-from ops.models.winograd import kept_kernels
+from ops.models.transformed import kept_kernels
 
 
 class _QuickConv(nn.Conv2d):

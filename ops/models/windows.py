@@ -21,12 +21,12 @@ from ops.models import norm_silu, winograd
 from ops.models.blocks import blocks_of, norms_after, statistics
 from ops.models.finish import Finish
 from ops.models.kernels.compiling import match_threads, pixels_of
+from ops.models.schemes import STEP, count_tiles
 
 if TYPE_CHECKING:
     from ops.models.blocks import Block
     from ops.models.resnet import NormAct, ResNet
 
-STEP = winograd.STEP
 MAPS_BYTES = 2**31
 """Of remembered maps; the blocks beyond are computed as a whole."""
 _ASKED: ContextVar["Windows | None"] = ContextVar("_ASKED", default=None)
@@ -147,7 +147,7 @@ def remember(model: nn.Module, images: torch.Tensor, side: int) -> Windows | Non
     if not count or not winograd.computes(images):
         return None
     x = model.stem(model.normalise(images))
-    everywhere = np.arange(len(x) * -(-x.shape[2] // STEP) * -(-x.shape[3] // STEP))
+    everywhere = np.arange(len(x) * count_tiles(x.shape[2], x.shape[3]))
     kept = [torch.empty_like(x)]
     _activate(blocks[0].norm1, x, everywhere, kept[0])
     for number, block in enumerate(blocks[:count]):

@@ -7,10 +7,7 @@ a direct convolution. `python -m benchmarks.convolution` measures both. What bec
 of its batch, to the last bit.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,84 +17,21 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_weight
 
 from ops.models.finish import AS_IT_IS, Finish
-from ops.models.kernels.compiling import match_threads, pixels_of
+from ops.models.kernels.compiling import aligned, match_threads, pixels_of
+from ops.models.schemes import SCHEMES, STEP, Tiles, count_tiles, transforms
+from ops.models.transformed import transformed
 
 CHANNELS = 16
 """Channels and outputs are multiples of this: the numbers in a vector register, at most."""
 FEWEST_TILES, FEWEST_LEARNING = 8, 64
 """Of a batch; with fewer, as for one image of few pixels, reading the kernels costs more than is saved. Where weights learn,
 kernels are transformed each time."""
-STEP = 4
-"""Pixels of a tile's side in the output."""
 CACHED_BYTES = 2**24
 """Of a transformed kernel that stays in the cache while it is read again and again."""
-KEPT_BYTES = 2**31
-"""Of the transformed kernels that `kept_kernels` keeps: some eight times the weights, forward and backward together."""
 WEIGHTS_TILES = 256
 """Whose points are in memory at once for the gradient of the weights; with fewer it is taken directly."""
 WEIGHTS_CHANNELS = 32
 """For the gradient of the weights; with fewer it is taken directly, and in stride 2."""
-_KEPT: ContextVar[dict[tuple[int, bool, int], "_Kept"] | None] = ContextVar("_KEPT", default=None)
-"""By the weight's address, `turned` and the number of points."""
-
-
-class Tiles(NamedTuple):
-    """Of images, and what becomes of them or makes them; see `ops.models.kernels.winograd.transform`."""
-
-    kind: str
-    step: int
-    before: int
-
-
-class _Scheme(NamedTuple):
-    """The transforms of one stride."""
-
-    points: int
-    pixels: Tiles
-    outputs: Tiles
-    taps: tuple[str, str]
-    """As they are, and turned by 180 degrees."""
-    led_back: tuple[Tiles, Tiles]
-    """Of the outputs' gradient, and to that of the pixels."""
-
-
-_SCHEMES = {
-    1: _Scheme(
-        points=36,
-        pixels=Tiles("pixels", STEP, 1),
-        outputs=Tiles("outputs", STEP, 0),
-        taps=("taps", "turned taps"),
-        led_back=(Tiles("pixels", STEP, 1), Tiles("outputs", STEP, 0)),
-    ),
-    2: _Scheme(
-        points=81,
-        pixels=Tiles("strided pixels", 2 * STEP, 0),
-        outputs=Tiles("strided outputs", STEP, 0),
-        taps=("strided taps", "turned strided taps"),
-        led_back=(Tiles("led back pixels", STEP, 1), Tiles("led back outputs", 2 * STEP, 0)),
-    ),
-}
-
-
-class _Kept(NamedTuple):
-    weight: torch.Tensor
-    """So that its address stays taken."""
-    version: int
-    """Of the weight when it was transformed: torch counts changes in place."""
-    kernel: np.ndarray
-
-
-@contextmanager
-def kept_kernels() -> Iterator[None]:
-    """Transform each kernel once for as long as the block lasts, and again if its weight changes."""
-    if _KEPT.get() is not None:
-        yield
-        return
-    token = _KEPT.set({})
-    try:
-        yield
-    finally:
-        _KEPT.reset(token)
 
 
 def fits(conv: nn.Conv2d, x: torch.Tensor) -> bool:
@@ -136,16 +70,6 @@ def pays(conv: nn.Conv2d, count: int, height: int, width: int) -> bool:
         and count * count_tiles(height, width, stride * STEP) >= (FEWEST_LEARNING if learns else FEWEST_TILES)
         and conv.weight.dtype == torch.float32
     )
-
-
-def transformed_bytes(conv: nn.Conv2d) -> int:
-    """Return the size of a kernel that `transformed` returns."""
-    return _SCHEMES[conv.stride[0]].points * conv.in_channels * conv.out_channels * conv.weight.itemsize
-
-
-def multiplications(stride: int) -> float:
-    """Return the multiplications of `winograd`, as a share of a direct convolution's, the transforms' aside."""
-    return _SCHEMES[stride].points / (9 * STEP**2)
 
 
 def winograd(x: torch.Tensor, weight: torch.Tensor, stride: int = 1) -> torch.Tensor:
@@ -224,12 +148,6 @@ def convolve_tiles(
     )  # fmt: skip
 
 
-def transforms(stride: int, back: bool) -> tuple[Tiles, Tiles]:
-    """Return how a convolution reads its input and writes its output."""
-    scheme = _SCHEMES[stride]
-    return scheme.led_back if back else (scheme.pixels, scheme.outputs)
-
-
 def portions(tiles: int, size: int, threads: int) -> tuple[int, int]:
     """Return how many of some tiles to take at once, some `size`, and how many of these in one panel of the products."""
     from ops.models.kernels.panels import ROWS
@@ -241,11 +159,6 @@ def portions(tiles: int, size: int, threads: int) -> tuple[int, int]:
     return rows * panels, rows
 
 
-def aligned(*shape: int) -> np.ndarray:
-    """Return memory that begins at a line of the cache, as numpy's may not: a vector across two lines is two accesses."""
-    return torch.empty(shape).numpy()
-
-
 def _weights_gradient(x: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, stride: int) -> torch.Tensor:
     """Return the gradient (K, C, 3, 3) of the weights that made outputs with this `gradient` (N, K, H, W) of `x`."""
     (out, channels), tiles = weight.shape[:2], count_tiles(gradient.shape[2], gradient.shape[3])
@@ -253,39 +166,16 @@ def _weights_gradient(x: torch.Tensor, weight: torch.Tensor, gradient: torch.Ten
         return conv2d_weight(F.pad(x, (0, 1, 0, 1)), weight.shape, gradient, stride)
     if min(channels, out) < WEIGHTS_CHANNELS or len(x) * tiles < WEIGHTS_TILES:
         return conv2d_weight(x, weight.shape, gradient, padding=1)
-    points, share = _SCHEMES[1].points, -(-WEIGHTS_TILES // tiles)
+    points, share = SCHEMES[1].points, -(-WEIGHTS_TILES // tiles)
     products = torch.zeros(points, out, channels)
     for some in (slice(first, first + share) for first in range(0, len(x), share)):
         pixels, outputs = (torch.empty(len(x[some]) * tiles, points, size) for size in (channels, out))
-        _transform(_SCHEMES[1].pixels, pixels_of(x[some]), pixels)
+        _transform(SCHEMES[1].pixels, pixels_of(x[some]), pixels)
         _transform(Tiles("back outputs", STEP, 0), pixels_of(gradient[some]), outputs)
         products.baddbmm_(outputs.permute(1, 2, 0), pixels.transpose(0, 1))
     weights = torch.empty((out, channels, 3, 3), memory_format=torch.channels_last)
     _transform(Tiles("back taps", 3, 0), pixels_of(weights), products.transpose(0, 1))
     return weights
-
-
-def transformed(weight: torch.Tensor, stride: int, turned: bool) -> np.ndarray:
-    """Return the transform (P, K / width, C, width) of `weight` (K, C, 3, 3), with vectors of outputs as one panel takes them.
-
-    Or of the kernels (C, K, 3, 3) that lead gradients back, if `turned`.
-    """
-    from ops.models.kernels import winograd as compiled
-    from ops.models.kernels.vectors import LANES
-
-    scheme, kept = _SCHEMES[stride], _KEPT.get()
-    key = (weight.data_ptr(), turned, scheme.points)
-    version = 0 if weight.is_inference() else weight._version  # tensors of inference mode count no changes
-    if kept is not None and key in kept and kept[key].version == version:
-        return kept[key].kernel
-    taps = weight.permute(0, 2, 3, 1) if turned else weight.permute(1, 2, 3, 0)
-    channels, out = taps.shape[0], taps.shape[3]
-    width = LANES * (1 if out % (2 * LANES) else 2)
-    kernel = aligned(scheme.points, out // width, channels, width)
-    compiled.transform_taps(compiled.NUMBERS[scheme.taps[turned]], taps.detach().contiguous().numpy(), kernel)
-    if kept is not None and sum(each.kernel.nbytes for each in kept.values()) + kernel.nbytes <= KEPT_BYTES:
-        kept[key] = _Kept(weight, version, kernel)
-    return kernel
 
 
 def _transform(tiles: Tiles, images: np.ndarray, points: torch.Tensor) -> None:
@@ -294,8 +184,3 @@ def _transform(tiles: Tiles, images: np.ndarray, points: torch.Tensor) -> None:
 
     match_threads()
     compiled.transform(compiled.NUMBERS[tiles.kind], images, tiles.step, tiles.before, points.numpy())
-
-
-def count_tiles(height: int, width: int, side: int = STEP) -> int:
-    """Return the number of tiles of so many pixels' side in one image."""
-    return -(-height // side) * -(-width // side)

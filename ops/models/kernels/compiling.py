@@ -58,4 +58,9 @@ def pixels_of(x: torch.Tensor) -> np.ndarray:
     return x.detach().permute(0, 2, 3, 1).numpy()
 
 
+def aligned(*shape: int) -> np.ndarray:
+    """Return memory that begins at a line of the cache, as numpy's may not: a vector across two lines is two accesses."""
+    return torch.empty(shape).numpy()
+
+
 forget_stale(Path(__file__).parent)

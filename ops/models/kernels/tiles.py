@@ -8,8 +8,7 @@ from numba import njit, prange
 
 from ops.models.kernels.compiling import OPTIONS
 from ops.models.kernels.norm_silu import sigmoid
-
-STEP = 4
+from ops.models.schemes import STEP
 
 
 @njit(inline="always")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ops.models import blocks, chain, winograd
+from ops.models import blocks, chain, transformed
 from ops.models.blocks import blocks_of, fits
 from ops.models.config import Architecture
 from ops.models.finish import Finish
@@ -68,7 +68,7 @@ def test_kernels_that_nobody_keeps_last_as_long_as_they_are_read(monkeypatch):
     model, x = network(NETWORKS["three stages"]), photographs(40, 16, 16)
     with frozen_parameters(model):
         expected = outcome(model, x)
-    monkeypatch.setattr(winograd, "KEPT_BYTES", 0)
+    monkeypatch.setattr(transformed, "KEPT_BYTES", 0)
     with frozen_parameters(model):
         for a, b in zip(outcome(model, x), expected, strict=True):
             assert torch.equal(a, b)

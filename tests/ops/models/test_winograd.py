@@ -14,7 +14,8 @@ from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.models.kernels import winograd as kernels
 from ops.models.resnet import Conv
-from ops.models.winograd import convolve_tiles, fits, kept_kernels, winograd
+from ops.models.transformed import kept_kernels
+from ops.models.winograd import convolve_tiles, fits, winograd
 
 NARROW = 16
 """Channels enough for a test of the arithmetic."""
@@ -121,7 +122,7 @@ def test_kept_kernels_are_transformed_once_if_there_is_memory_for_them(monkeypat
         done.append(kind)
         transform(kind, *given)
 
-    monkeypatch.setattr("ops.models.winograd.KEPT_BYTES", memory)
+    monkeypatch.setattr("ops.models.transformed.KEPT_BYTES", memory)
     monkeypatch.setattr(kernels, "transform_taps", counted)
     x.requires_grad_()
     with kept_kernels():
