@@ -104,6 +104,7 @@ class Groups:
         own = {each.data_ptr() for each in self.maps.values()}
         rows, maps, kernels, norms, most, room = [], [], list[np.ndarray](), [], 0, 0
         for layer, read, made, then, back in links:
+            then.check()
             stride = layer.conv.stride[0]
             begin, end = transforms(stride, back)
             kernel = transformed(layer.conv.weight, stride, back)
@@ -114,7 +115,8 @@ class Groups:
             maps.append([self._map(each, own) for each in (read, made, then.beside, then.active, then.slopes)])
             kernels.append(kernel)
             norms.append(0 if then.norm is None else then.norm.ctypes.data)
-            most, room = max(most, tiles), max(room, (len(kernel) + 1) * size * max(read.shape[1], made.shape[1]))
+            needed = compiled.working_memory(len(kernel), size, max(read.shape[1], made.shape[1]), end.step)
+            most, room = max(most, tiles), max(room, needed)
         addresses = [each.ctypes.data for each in kernels]
         table = [np.array(each, np.int64) for each in (rows, maps, addresses, norms)]
         memory = aligned(self.threads, room)

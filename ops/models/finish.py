@@ -8,6 +8,8 @@ import torch
 from ops.models.kernels.compiling import match_threads
 
 _NOTHING = torch.empty(0)
+LINE_BYTES = 64
+"""Of the cache, on all CPUs that matter here, or a multiple of it."""
 
 
 class Finish(NamedTuple):
@@ -22,10 +24,16 @@ class Finish(NamedTuple):
     slopes: torch.Tensor | None = None
     norm: np.ndarray | None = None
 
+    def check(self) -> None:
+        """Raise ValueError for slopes that begin elsewhere than at a line of the cache, which are written line by line."""
+        if self.slopes is not None and self.slopes.data_ptr() % LINE_BYTES:
+            raise ValueError(f"slopes do not begin at a multiple of {LINE_BYTES} bytes, as torch's own memory does")
+
     def arguments(self) -> tuple[Any, ...]:
         """Return what the compiled loops take."""
         from ops.models.kernels.finish import NUMBERS
 
+        self.check()
         maps = (flat(_NOTHING if each is None else each) for each in (self.beside, self.active, self.slopes))
         norm = _NOTHING.numpy() if self.norm is None else self.norm.reshape(-1)
         return NUMBERS[self.kind], *maps, norm

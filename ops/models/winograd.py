@@ -141,7 +141,7 @@ def convolve_tiles(
     kernel = transformed(weight, stride, back)
     # so few at a time that their points stay in a core's cache, and more where the kernel has to come from memory
     size, rows = portions(len(places), ROWS * (1 if kernel.nbytes <= CACHED_BYTES else 8), threads)
-    memory = aligned(threads, (len(kernel) + 1) * size * max(x.shape[1], y.shape[1]))
+    memory = aligned(threads, compiled.working_memory(len(kernel), size, max(x.shape[1], y.shape[1]), end.step))
     compiled.convolve(
         compiled.NUMBERS[begin.kind], pixels_of(x), begin.step, begin.before, kernel, compiled.NUMBERS[end.kind],
         pixels_of(y), end.step, places, size, rows, memory, *then.arguments(),

@@ -10,7 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ops.models.kernels.compiling import OPTIONS
-from ops.models.kernels.winograd import pass_tiles
+from ops.models.kernels.finish import DISTANT
+from ops.models.kernels.winograd import pass_tiles, working_memory
 
 
 @intrinsic
@@ -57,9 +58,10 @@ def convolve_chain(links, maps, kernels, norms, images, together, workers, place
                 kernel = numbers_at(kernels[link], (points, panels, channels, wide))
                 norm = numbers_at(norms[link], (3 * out,))
                 tiles = count * ((high + made_step - 1) // made_step) * ((across + made_step - 1) // made_step)
-                room = memory[worker, : (points + 1) * size * max(channels, out)]
+                room = memory[worker, : working_memory(points, size, max(channels, out), made_step)]
+                distant = DISTANT[finishing] & (maps[link, :, 1] != 0)
                 for tile in range(0, tiles, size):
                     pass_tiles(
                         reading, read, read_step, before, kernel, writing, made, made_step, places[:tiles], tile,
-                        min(size, tiles - tile), tile + size, rows, room, finishing, beside, active, slopes, norm,
+                        min(size, tiles - tile), tile + size, rows, room, finishing, beside, active, slopes, norm, distant,
                     )  # fmt: skip

@@ -5,7 +5,7 @@ where its norms do not learn, is done to some pixels as soon as they are there: 
 norm and SiLU, and in the other direction the product with their slope.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from ops.models.kernels.compiling import OPTIONS
 from ops.models.kernels.norm_silu import DENOMINATOR, NUMERATOR
-from ops.models.kernels.vectors import LANES, NUMBER, PLACE, Vector
+from ops.models.kernels.vectors import LANES, NUMBER, NUMBER_BYTES, PLACE, Points, Vector
 
 VECTOR = ir.VectorType(NUMBER, LANES)
 
@@ -103,10 +103,16 @@ KINDS = {
 }
 NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
 MAPS = ("made", "beside", "active", "slopes")
-LINE = 16
-"""Numbers in a line of the cache."""
-USED = np.array([[name in kind.reads or name in kind.writes for name in MAPS] for kind in KINDS.values()])
-"""Of MAPS, by the kind's number."""
+STREAMED = ("slopes",)
+"""Maps that are not read again before long: what is written of them goes past the cache, a line at a time. Another thread may
+read them when this one has come to the end of its loop, which waits until they are in memory."""
+DISTANT = np.array(
+    [
+        [True, *(name in kind.reads or (name in kind.writes and name not in STREAMED) for name in MAPS)]
+        for kind in KINDS.values()
+    ]
+)
+"""Whether to bring the convolution's input, and each of MAPS, into the cache ahead of their use, by the kind's number."""
 
 
 @intrinsic
@@ -129,24 +135,79 @@ def finish(  # type: ignore[no-untyped-def]
         kind, output, apart, line = values[0], memory(1), *values[2:4]
         maps, norm = dict(zip(MAPS, map(memory, range(4, 8)), strict=True)), memory(8)
         at, rows, pixels, width, channels, channel = values[9:]
-        after = b.append_basic_block()
-        choice = b.switch(kind, after)
-        for number, each in enumerate(KINDS.values()):
-            block = b.append_basic_block()
-            choice.add_case(PLACE(number), block)
-            b.position_at_end(block)
-            begins = [b.add(channel, b.mul(channels, PLACE(part))) for part in range(3 * each.has_norm)]
-            statistics = [_load(b, norm, begin) for begin in begins]
+        for each, statistics in _each_kind(b, kind, norm, channel, channels):
             with cgutils.for_range(b, rows) as row, cgutils.for_range(b, pixels) as pixel:
                 x = _load(b, output, b.add(b.mul(row.index, line), b.mul(pixel.index, apart)))
                 place = b.add(b.mul(row.index, width), pixel.index)
                 here = b.add(b.add(at, channel), b.mul(place, channels))
                 each.put(_here(b, x, maps, here, statistics))
-            b.branch(after)
-        b.position_at_end(after)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _each_kind(
+    b: ir.IRBuilder, number: ir.Value, norm: ir.Value, channel: ir.Value, channels: ir.Value
+) -> Iterator[tuple[Kind, Sequence[Vector]]]:
+    """Choose one of KINDS by its number: yield each, and the norm's statistics, to write what is done then."""
+    after = b.append_basic_block()
+    choice = b.switch(number, after)
+    for place, kind in enumerate(KINDS.values()):
+        block = b.append_basic_block()
+        choice.add_case(PLACE(place), block)
+        b.position_at_end(block)
+        begins = [b.add(channel, b.mul(channels, PLACE(part))) for part in range(3 * kind.has_norm)]
+        yield kind, [_load(b, norm, begin) for begin in begins]
+        b.branch(after)
+    b.position_at_end(after)
+
+
+def write_finished(put: Callable[[Any, Points], None]) -> Any:
+    """Return what writes the pixels of a tile that `put` makes of its points, and finishes them, as one compiled function.
+
+    It takes the number of the kind, the points (P, >= LANES), the flat maps and the norm, the number at which the first pixel
+    begins, the maps' width in pixels and numbers, and the first channel, as `finish` does. The tile lies within the maps.
+    """
+
+    def compiled(  # type: ignore[no-untyped-def]
+        _, kind, points, made, beside, active, slopes, norm, at, width, channels, channel
+    ):
+        signature = types.void(types.intp, points, made, beside, active, slopes, norm, *([types.intp] * 4))
+
+        def generate(context: Any, b: ir.IRBuilder, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
+            kind, *_ = values
+            tile, *arrays = (context.make_array(sig.args[n])(context, b, values[n]) for n in range(1, 7))
+            apart = b.sdiv(cgutils.unpack_tuple(b, tile.strides)[0], PLACE(NUMBER_BYTES))
+            *maps, norm = (array.data for array in arrays)
+            at, width, channels, channel = values[7:]
+            for each, statistics in _each_kind(b, kind, norm, channel, channels):
+                put(
+                    _Finished(
+                        b, dict(zip(MAPS, maps, strict=True)), b.add(at, channel), (width, channels), each, statistics
+                    ),
+                    Points(b, tile.data, apart, LANES),
+                )
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return intrinsic(compiled)
+
+
+class _Finished(NamedTuple):
+    """The pixels of a tile, that are finished when they are stored."""
+
+    builder: ir.IRBuilder
+    maps: dict[str, ir.Value]
+    first: ir.Value
+    sizes: tuple[ir.Value, ir.Value]
+    kind: Kind
+    norm: Sequence[Vector]
+
+    def store(self, i: int, j: int, vector: Vector) -> None:
+        b, (width, channels) = self.builder, self.sizes
+        row = b.add(self.first, b.mul(b.mul(width, PLACE(i)), channels))
+        self.kind.put(_here(b, vector, self.maps, b.add(row, b.mul(channels, PLACE(j))), self.norm))
 
 
 def _here(b: ir.IRBuilder, x: Vector, maps: dict[str, ir.Value], at: ir.Value, norm: Sequence[Vector]) -> Here:
@@ -154,7 +215,10 @@ def _here(b: ir.IRBuilder, x: Vector, maps: dict[str, ir.Value], at: ir.Value, n
         return _load(b, maps[name], at)
 
     def store(name: str, vector: Vector) -> None:
-        b.store(vector.value, _pointer(b, maps[name], at), align=4)
+        past = name in STREAMED
+        instruction = b.store(vector.value, _pointer(b, maps[name], at), align=LANES * NUMBER_BYTES if past else 4)
+        if past:
+            instruction.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
 
     return Here(x, load, store, norm)
 
@@ -165,32 +229,6 @@ def _load(b: ir.IRBuilder, memory: ir.Value, at: ir.Value) -> Vector:
 
 def _pointer(b: ir.IRBuilder, memory: ir.Value, at: ir.Value) -> ir.Value:
     return b.bitcast(b.gep(memory, [at]), VECTOR.as_pointer())
-
-
-@intrinsic
-def prefetch(_, memory, at):  # type: ignore[no-untyped-def]
-    """Have the CPU bring what lies at number `at` of `memory` into its cache, without waiting for it."""
-    signature = types.void(memory, types.intp)
-
-    def generate(context: Any, b: ir.IRBuilder, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
-        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-        data = context.make_array(sig.args[0])(context, b, values[0]).data
-        b.call(function, [b.bitcast(b.gep(data, [values[1]]), byte), number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@njit(inline="always")
-def bring(memory, image, top, left, side, height, width, channels):  # type: ignore[no-untyped-def]
-    """Have a square of pixels of flat images brought into the cache."""
-    first, last = max(left, 0), min(left + side, width)
-    for row in range(max(top, 0), min(top + side, height)):
-        start = (image * height + row) * width
-        for number in range((start + first) * channels, (start + last) * channels, LINE):
-            prefetch(memory, number)  # type: ignore[call-arg]
 
 
 @njit(**OPTIONS)

@@ -43,6 +43,13 @@ class Vector:
     def __truediv__(self, other: Self | float) -> Self:
         return type(self)(self.builder, self.builder.fdiv(self.value, self._of(other), flags=FAST))
 
+    def plus(self, factor: float, other: Self) -> Self:
+        """Return self + factor other, rounded once."""
+        b, kind = self.builder, self.value.type
+        signature = ir.FunctionType(kind, [kind] * 3)
+        fma = cgutils.get_or_insert_function(b.module, signature, f"llvm.fma.v{kind.count}f32")
+        return type(self)(b, b.call(fma, [self._of(factor), other.value, self.value]))
+
     def clamp(self, low: float, high: float) -> Self:
         """Return the numbers moved between `low` and `high`; a NaN stays one."""
         b, value = self.builder, self.value

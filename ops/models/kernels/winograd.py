@@ -9,25 +9,36 @@ Networks", section 4.3: 6 points for 4 outputs. In stride 2 every other pixel me
 them meet one: F(4, 2) with 5 points at 0, 1, -1, 2 and infinity for the former, and 4 plain products for the latter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numba import njit, prange
+from numba.extending import register_jitable
 
+from ops.models.kernels.ahead import bring, parts_of
 from ops.models.kernels.compiling import INNER, OPTIONS
-from ops.models.kernels.finish import USED, bring, finish
+from ops.models.kernels.finish import DISTANT, finish, write_finished
 from ops.models.kernels.panels import panel
 from ops.models.kernels.vectors import LANES, Pixels, Points, TileTransform, Vector, tile_function
 
 Row = Sequence[Vector]
+Groups = Sequence[Sequence[int]]
+"""Of rows of a transformed square, that are computed together."""
 
 
 def times_b(d: Row) -> Row:
     """Return B^T d of 6 pixels."""
     d0, d1, d2, d3, d4, d5 = d
-    ones, more = d4 - 4.0 * d2, d3 - 4.0 * d1
-    twos, rest = d4 - d2, 2.0 * (d3 - d1)
-    return [4.0 * d0 - 5.0 * d2 + d4, ones + more, ones - more, twos + rest, twos - rest, 4.0 * d1 - 5.0 * d3 + d5]
+    ones, more = d4.plus(-4.0, d2), d3.plus(-4.0, d1)
+    twos, rest = d4 - d2, d3 - d1
+    return [
+        twos.plus(4.0, d0 - d2),
+        ones + more,
+        ones - more,
+        twos.plus(2.0, rest),
+        twos.plus(-2.0, rest),
+        (d5 - d3).plus(-4.0, rest),
+    ]
 
 
 def times_g(w: Row) -> Row:
@@ -101,49 +112,61 @@ def led_back_outputs(m: Row) -> Row:
     return [number for pair in zip(four_outputs(m[:5]), m[5:], strict=True) for number in pair]
 
 
-def _reading(one_way: Callable[[Row], Row], side: int, turned: bool = False) -> TileTransform:
+def _reading(one_way: Callable[[Row], Row], side: int, rows: Groups, turned: bool = False) -> TileTransform:
     """Return what puts a transform of `side` x `side` pixels, turned by 180 degrees if `turned`, into the points."""
 
     def put(pixels: Pixels, points: Points) -> None:
         order = range(side)[:: -1 if turned else 1]
-        for point, number in enumerate(_both_ways(one_way, [[pixels.load(i, j) for j in order] for i in order])):
-            points.store(point, number)
+        count = sum(map(len, rows))
+        for row, numbers in _both_ways(one_way, lambda i, j: pixels.load(order[i], order[j]), side, rows):
+            for column, number in enumerate(numbers):
+                points.store(count * row + column, number)
 
     return TileTransform(side, put)
 
 
-def _writing(one_way: Callable[[Row], Row], side: int, out: int) -> TileTransform:
-    """Return what puts a transform of `side` x `side` points into `out` x `out` pixels."""
+def _writing(one_way: Callable[[Row], Row], side: int, rows: Groups) -> TileTransform:
+    """Return what puts a transform of `side` x `side` points into pixels."""
 
     def put(pixels: Pixels, points: Points) -> None:
-        square = [[points.load(side * i + j) for j in range(side)] for i in range(side)]
-        for pixel, number in enumerate(_both_ways(one_way, square)):
-            pixels.store(pixel // out, pixel % out, number)
+        for row, numbers in _both_ways(one_way, lambda i, j: points.load(side * i + j), side, rows):
+            for column, number in enumerate(numbers):
+                pixels.store(row, column, number)
 
-    return TileTransform(out, put)
+    return TileTransform(sum(map(len, rows)), put)
 
 
-def _both_ways(one_way: Callable[[Row], Row], square: Sequence[Row]) -> list[Vector]:
-    """Return the rows of a square whose columns and then rows are transformed."""
-    columns = [one_way(column) for column in zip(*square, strict=True)]
-    return [number for row in zip(*columns, strict=True) for number in one_way(row)]
+def _both_ways(
+    one_way: Callable[[Row], Row], load: Callable[[int, int], Vector], side: int, rows: Groups
+) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a square whose columns and then rows are transformed, and their numbers.
+
+    For each group of `rows` the columns are loaded and transformed anew, of which the compiler leaves away what the group
+    does not need: it would run out of registers with all of a square at once, and to wait for memory takes longer.
+    """
+    for group in rows:
+        columns = [one_way([load(i, j) for i in range(side)]) for j in range(side)]
+        for row in group:
+            yield row, one_way([column[row] for column in columns])
 
 
 KINDS = {
-    "pixels": _reading(times_b, 6),
-    "outputs": _writing(times_a, 6, 4),
-    "taps": _reading(times_g, 3),
-    "turned taps": _reading(times_g, 3, turned=True),
-    "back outputs": _reading(back_a, 4),
-    "back taps": _writing(back_g, 6, 3),
-    "strided pixels": _reading(strided_pixels, 9),
-    "strided outputs": _writing(strided_outputs, 9, 4),
-    "strided taps": _reading(strided_taps, 3),
-    "turned strided taps": _reading(strided_taps, 3, turned=True),
-    "led back pixels": _reading(led_back_pixels, 5),
-    "led back outputs": _writing(led_back_outputs, 9, 8),
+    "pixels": _reading(times_b, 6, [(0,), (1, 2), (3, 4), (5,)]),
+    "outputs": _writing(times_a, 6, [range(4)]),
+    "taps": _reading(times_g, 3, [range(6)]),
+    "turned taps": _reading(times_g, 3, [range(6)], turned=True),
+    "back outputs": _reading(back_a, 4, [range(6)]),
+    "back taps": _writing(back_g, 6, [range(3)]),
+    "strided pixels": _reading(strided_pixels, 9, [(0,), (1, 2), (3,), (4,), (5, 6), (7, 8)]),
+    "strided outputs": _writing(strided_outputs, 9, [(0, 2), (1, 3)]),
+    "strided taps": _reading(strided_taps, 3, [range(9)]),
+    "turned strided taps": _reading(strided_taps, 3, [range(9)], turned=True),
+    "led back pixels": _reading(led_back_pixels, 5, [(0, 1, 2), (3, 4), range(5, 9)]),
+    "led back outputs": _writing(led_back_outputs, 9, [(0, 4), (2, 6), (1, 3, 5, 7)]),
 }
 NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+OUTPUTS = NUMBERS["outputs"]
+write_outputs = write_finished(KINDS["outputs"].put)
 some_channels = tile_function(list(KINDS.values()), LANES)
 
 
@@ -175,41 +198,56 @@ def transform_taps(kind, taps, kernel):  # type: ignore[no-untyped-def]
             some_channels(kind, taps[c], 0, 0, dark, kernel[:, k // wide, c, k % wide :], k)
 
 
+@register_jitable
+def working_memory(points, size, channels, made_step):  # type: ignore[no-untyped-def]
+    """Return how many numbers `pass_tiles` needs for `size` tiles: points, and the pixels of one tile's outputs.
+
+    `channels` are those of the input or the output, whichever are more.
+    """
+    return (points + 1) * size * channels + made_step * made_step * LANES
+
+
 @njit(**INNER)
 def pass_tiles(  # type: ignore[no-untyped-def]
     reading, read, read_step, before, kernel, writing, made, made_step, places, begin, size, following, rows, memory,
-    finishing, beside, active, slopes, norm,
+    finishing, beside, active, slopes, norm, distant,
 ):  # fmt: skip
     """Convolve `size` tiles, those at `places` from number `begin` on, as `convolve` says.
 
-    `memory` is flat and holds (points + 1) * room * max(C, K) numbers, for room of at least as many tiles. While the products
-    keep the CPU busy, the tiles from number `following` on are brought into the cache, and the maps that are used in the end.
+    `memory` is flat and as large as `working_memory` says for at least as many tiles. While the products keep the CPU busy,
+    the tiles from number `following` on are brought into the cache, and the maps that are used in the end, of those that are
+    `distant` (5,) bool: the input, and the maps as `DISTANT` has them.
     """
     points, panels, channels, wide = kernel.shape
     _, height, width, out = made.shape
     down, across = (height + made_step - 1) // made_step, (width + made_step - 1) // made_step
+    side = made_step * made_step * LANES
     flat, inputs, outputs = kernel.reshape(-1), read.reshape(-1), made.reshape(-1)
-    slots = memory.reshape(points + 1, -1)  # one more than points: products move into the slot of the point before
+    tiles, square = memory[:-side], memory[-side:].reshape(made_step, made_step, LANES)
+    slots = tiles.reshape(points + 1, -1)  # one more than points: products move into the slot of the point before
     slot = slots.shape[1]
     room = slot // max(channels, out)
     dark = np.zeros(LANES, np.float32)  # read outside of images
-    square = np.empty((made_step, made_step, LANES), np.float32)
     for t in range(size):
         image, tile = divmod(places[begin + t], down * across)
         top, left = tile // across * read_step - before, tile % across * read_step - before
         for c in range(0, channels, LANES):
             some_channels(reading, read[image], top, left, dark, slots[1:, c * room + t * LANES :], c)
+    more = max(0, min(size, len(places) - following)) if distant[0] else 0
+    (made_rows, made_parts), (read_rows, read_parts) = parts_of(made_step, out), parts_of(read_step, channels)
     for point in range(points):
-        for t in range(point, size, points):
+        for part in range(point * size * made_parts // points, (point + 1) * size * made_parts // points):
+            t, row = part // made_parts, part % made_parts * made_rows
             image, tile = divmod(places[begin + t], down * across)
-            top, left = tile // across * made_step, tile % across * made_step
-            for used, maps in zip(USED[finishing], (outputs, beside, active, slopes)):  # noqa: B905 (numba knows no strict)
-                if used:
-                    bring(maps, image, top, left, made_step, height, width, out)
-            if following + t < len(places):
-                image, tile = divmod(places[following + t], down * across)
-                top, left = tile // across * read_step, tile % across * read_step
-                bring(inputs, image, top, left, read_step, read.shape[1], read.shape[2], channels)
+            top, left = tile // across * made_step + row, tile % across * made_step
+            for far, maps in zip(distant[1:], (outputs, beside, active, slopes)):  # noqa: B905 (numba knows no strict)
+                if far:
+                    bring(maps, image, top, left, made_rows, made_step, height, width, out)
+        for part in range(point * more * read_parts // points, (point + 1) * more * read_parts // points):
+            t, row = part // read_parts, part % read_parts * read_rows
+            image, tile = divmod(places[following + t], down * across)
+            top, left = tile // across * read_step + row, tile % across * read_step
+            bring(inputs, image, top, left, read_rows, read_step, read.shape[1], read.shape[2], channels)
         for k in range(panels):
             weights = (point * panels + k) * channels * wide
             for t in range(0, size, rows):
@@ -220,6 +258,13 @@ def pass_tiles(  # type: ignore[no-untyped-def]
     for t in range(size):
         image, tile = divmod(places[begin + t], down * across)
         top, left = tile // across * made_step, tile % across * made_step
+        if writing == OUTPUTS and top + made_step <= height and left + made_step <= width:
+            for k in range(0, out, LANES):
+                write_outputs(
+                    finishing, slots[:, k * room + t * LANES :], outputs, beside, active, slopes, norm,
+                    ((image * height + top) * width + left) * out, width, out, k,
+                )  # fmt: skip
+            continue
         for k in range(0, out, LANES):
             some_channels(writing, square, 0, 0, dark, slots[:, k * room + t * LANES :], 0)
             finish(  # type: ignore[call-arg]
@@ -241,8 +286,7 @@ def convolve(  # type: ignore[no-untyped-def]
     (points, K / width, C, width) is the transformed kernel, `width` one or two vectors of outputs.
 
     `size` tiles, a multiple of `rows`, go through all three steps before the next ones, `rows` at a time in the products.
-    What a thread works on is in its row of `memory` (threads, (points + 1) size max(C, K)). No sum depends on how work is
-    divided.
+    What a thread works on is in its row of `memory` (threads, `working_memory`). No sum depends on how work is divided.
 
     `finish` says what becomes of the outputs, and of the flat maps `beside`, `active` and `slopes`, by the kind `finishing`.
     """
@@ -252,5 +296,5 @@ def convolve(  # type: ignore[no-untyped-def]
             pass_tiles(
                 reading, read, read_step, before, kernel, writing, made, made_step, places, begin,
                 min(size, len(places) - begin), begin + workers * size, rows, memory[worker], finishing, beside, active,
-                slopes, norm,
+                slopes, norm, DISTANT[finishing],
             )  # fmt: skip

@@ -63,6 +63,13 @@ def test_they_say_what_the_layers_say(name, count, height, width, seed, kernel_b
         torch.testing.assert_close(a.double(), b, rtol=0, atol=2e-5 * float(b.abs().max()))
 
 
+def test_slopes_that_do_not_begin_at_a_line_are_refused():
+    """A CPU would stop the program."""
+    maps = torch.empty(2 * 16 * 4 * 4 + 1)[1:].view(2, 4, 4, 16).permute(0, 3, 1, 2)
+    with pytest.raises(ValueError, match="multiple of 64 bytes"):
+        Finish("by slopes", slopes=maps).whole(torch.empty_like(maps), torch.empty_like(maps))
+
+
 def test_kernels_that_nobody_keeps_last_as_long_as_they_are_read(monkeypatch):
     """Compiled loops know their addresses only."""
     model, x = network(NETWORKS["three stages"]), photographs(40, 16, 16)
