@@ -166,7 +166,7 @@ def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, A
             low, high = outcome["ratio of a round"]
             whole, seconds = outcome["whole"], outcome["seconds"]
             single = [f"{each['reference'] / each['ours']:.2f}" for each in seconds.values()]
-            cells = [f"{outcome['megaflops']:.0f}", *single]
+            cells = [f"{outcome['megaflops']:.0f}", str(outcome.get("longer", 1)), *single]
             cells += [f"{whole['reference']:.1f}", f"{whole['ours']:.1f}"]
             cells += [f"{outcome['ratio']:.2f} ({low:.2f} to {high:.2f}; {outcome['rounds']})"]
             cells += [reached_by_reference(outcome), at_the_floor(outcome), with_bfloat16(outcome)]
@@ -178,7 +178,7 @@ def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, A
             )
             verdicts.append(fast(f"{name}, {instructions}", outcome["ratio"], low, high))
         attacks = [f"{attack}, ratio" for attack in STEPS]
-        header = ["network", "MFLOP", *attacks, "reference, s an image", "ours, s an image"]
+        header = ["network", "MFLOP", "steps, times", *attacks, "reference, s an image", "ours, s an image"]
         header += ["ratio (of single rounds; rounds)", "reference, share of the peak"]
         header += ["ratio at the floor", "ratio with bfloat16, at best"]
         texts.append(table(header, lines) + _made(outcomes.values()))
@@ -266,9 +266,9 @@ NETWORKS = f"""## Speed by size of the network
 As the attacks cost where every image survives: networks as initialised on random pixels, in a ball too small for any to
 fall in. Steps towards one class ({", ".join(f"{name} {few} and {more}" for name, (few, more) in STEPS.items())}), scaled
 to the budgets of AutoAttack with ten classes by the difference between the two, so that what does not grow with the steps
-counts once. Here all 3x3 convolutions but the first are computed by Winograd's algorithm, norms, SiLUs and sums while the
-outputs of the convolutions before them are in the cache, and Square computes the first stage only where its squares reach;
-they shrink as over the whole budget.
+counts once; on quick networks so many times as many, as the table says. Here all 3x3 convolutions but the first are computed
+by Winograd's algorithm, norms, SiLUs and sums while the outputs of the convolutions before them are in the cache, and Square
+computes the first stage only where its squares reach; they shrink as over the whole budget.
 
 How large the lead is depends on the CPU. The share of the peak is what the reference spends on its 9,700 passes, in
 operations of direct convolutions a second, over those of the best direct convolution on this machine: where it is near 1,
