@@ -166,4 +166,4 @@ def _ours(
 ) -> torch.Tensor:
     """Return what the evaluation makes of the images."""
     seeds = torch.arange(len(x))
-    return torch.cat([run_attack(model, attack, x[i], y[i], threat, seeds[i]) for i in seeds.split(batch)])
+    return torch.cat([run_attack(model, attack, x[i], y[i], threat, seeds[i], batch=batch) for i in seeds.split(batch)])

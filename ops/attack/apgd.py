@@ -1,6 +1,6 @@
 """Auto-PGD (Croce and Hein 2020, algorithm 1): a step size that halves itself, momentum, restarts from the best point."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -8,8 +8,8 @@ from torch import nn
 
 from ops.attack.apgd_l1 import largest_ball, shrinking_apgd
 from ops.attack.apgd_search import Search, run_search
+from ops.attack.attempts import Attempts, Found, attempt_in_turn, restart_seeds
 from ops.attack.objectives import Objective, objective_of, rank_wrong_classes
-from ops.attack.pgd import Found, restart_seeds
 from ops.attack.projections import ascent_direction, per_image, project, random_start
 from ops.attack.threat import Threat
 
@@ -42,6 +42,7 @@ def apgd(
     targets: torch.Tensor | None = None,
     restarts: int = 1,
     eot: int = 1,
+    batch: int | None = None,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
@@ -60,22 +61,21 @@ def apgd(
 
     `eot` above 1 is for models that draw random numbers: each gradient is the mean over as many passes (expectation over
     transformation, Athalye et al. 2018), no search ends before its last step, and the last misclassified iterate counts.
-    What is spent on an example (see `Found`) is added to `passes` (N,) int64, if that is given.
+    Where fewer examples stand than rows fit into a `batch` (if not given: N), several restarts run side by side. What is
+    spent on an example (see `Found`) is added to `passes` (N,) int64, if that is given.
 
     Raises AmalgamError for dlr with fewer than 3 classes and dlr-targeted with fewer than 4.
     """
     objective = objective_of(loss, targets, eot)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
-    ball = largest_ball(threat)
-    found = search(model, images, labels, threat, objective, steps, random_start(images, ball, example_seeds))
-    for number in range(1, restarts):
-        places = found.standing()
-        if not len(places):
-            break
-        x, seeds = images[places], restart_seeds(example_seeds, places, number)
-        aim = objective.only(~found.fooled)
-        again = search(model, x, labels[places], threat, aim, steps, random_start(x, ball, seeds))
-        found.improve(places, again)
+
+    def attempt(rows: Attempts) -> Found:
+        x, seeds = images[rows.places], restart_seeds(example_seeds, rows.places, rows.numbers)
+        begin = random_start(x, largest_ball(threat), seeds)
+        return search(model, x, labels[rows.places], threat, objective.only(rows.places), steps, begin, rows)
+
+    found = Found.nothing(images)
+    attempt_in_turn(found, restarts, batch or len(images), attempt)
     if passes is not None:
         passes += found.passes
     return found.images
@@ -93,29 +93,28 @@ def apgd_targeted(
     targets: int = 9,
     restarts: int = 1,
     eot: int = 1,
+    batch: int | None = None,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return what `apgd` finds towards each of the `targets` most likely wrong classes in turn (APGD-T of AutoAttack).
 
     Each target has `restarts` attempts. An example that is misclassified is done. One that stands at the end comes back
     where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot` and
-    `passes` are those of `apgd`.
+    `passes` and `batch` are those of `apgd`.
     """
     with torch.no_grad():
         logits = model(images)
     ranking = rank_wrong_classes(logits, labels)
     search = shrinking_apgd if threat.norm == "l1" else dense_apgd
-    worst = torch.full((len(images),), -torch.inf, device=images.device)
-    found = Found(images.clone(), worst, logits.argmax(dim=1) != labels, torch.ones_like(labels))
-    targets = min(targets, ranking.shape[1])
-    for number in range(targets * restarts):
-        places, rank = found.standing(), number // restarts
-        if not len(places):
-            break
-        x = images[places]
-        begin = random_start(x, largest_ball(threat), restart_seeds(example_seeds, places, number))
-        aim = objective_of(loss, ranking[places, rank], eot)
-        found.improve(places, search(model, x, labels[places], threat, aim, steps, begin))
+
+    def attempt(rows: Attempts) -> Found:
+        x, seeds = images[rows.places], restart_seeds(example_seeds, rows.places, rows.numbers)
+        begin = random_start(x, largest_ball(threat), seeds)
+        aim = objective_of(loss, ranking[rows.places, rows.numbers // restarts], eot)
+        return search(model, x, labels[rows.places], threat, aim, steps, begin, rows)
+
+    found = replace(Found.nothing(images), fooled=logits.argmax(dim=1) != labels, passes=torch.ones_like(labels))
+    attempt_in_turn(found, min(targets, ranking.shape[1]) * restarts, batch or len(images), attempt)
     if passes is not None:
         passes += found.passes
     return found.images
@@ -169,8 +168,9 @@ def dense_apgd(
     objective: Objective,
     steps: int,
     start: torch.Tensor,
+    rows: Attempts | None = None,
 ) -> Found:
-    """Return what Auto-PGD for L-inf and L2 finds from `start` (N, C, H, W); see `apgd`."""
+    """Return what Auto-PGD for L-inf and L2 finds from `start` (N, C, H, W); see `apgd`, and for `rows` `run_search`."""
 
     def begin(common: dict[str, Any]) -> Search:
         value = common["value"]
@@ -184,4 +184,4 @@ def dense_apgd(
             checkpoints=[0, *checkpoints(steps)],
         )
 
-    return run_search(model, images, labels, threat, objective, steps, start, begin)
+    return run_search(model, images, labels, threat, objective, steps, start, begin, rows=rows)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ops.attack.apgd_search import Search, run_search
+from ops.attack.attempts import Attempts, Found
 from ops.attack.objectives import Objective
-from ops.attack.pgd import Found
 from ops.attack.projections import ascent_direction, per_image, project
 from ops.attack.threat import Threat
 
@@ -38,12 +38,13 @@ def shrinking_apgd(
     objective: Objective,
     steps: int,
     start: torch.Tensor,
+    rows: Attempts | None = None,
 ) -> Found:
     """Return what `sparse_apgd` finds from the best points of larger balls: 3 eps, 2 eps, eps (AutoAttack, L1).
 
     30 % of the steps are for each of the larger radii. What is misclassified there does not count and ends nothing: the
     point of the largest objective, projected, is where the next radius starts. `start` is a point of the largest ball
-    (`largest_ball`).
+    (`largest_ball`); for `rows` see `run_search`.
     """
     left = steps
     spent = torch.zeros_like(labels)
@@ -51,9 +52,9 @@ def shrinking_apgd(
         wide = threat.model_copy(update={"eps": multiple * threat.eps})
         count = min(math.ceil(share * steps), left)
         begin = project(start, images, wide)
-        wider = sparse_apgd(model, images, labels, wide, objective, count, begin, stop=False)
+        wider = sparse_apgd(model, images, labels, wide, objective, count, begin, rows, stop=False)
         start, left, spent = wider.images, left - count, spent + wider.passes
-    found = sparse_apgd(model, images, labels, threat, objective, left, project(start, images, threat))
+    found = sparse_apgd(model, images, labels, threat, objective, left, project(start, images, threat), rows)
     found.passes += spent
     return found
 
@@ -109,6 +110,7 @@ def sparse_apgd(
     objective: Objective,
     steps: int,
     start: torch.Tensor,
+    rows: Attempts | None = None,
     stop: bool = True,
 ) -> Found:
     """Return what the L1 version of Auto-PGD finds from `start` (N, C, H, W) in the ball around `images` in [0, 1].
@@ -134,4 +136,4 @@ def sparse_apgd(
             period=max(int(REVIEW_SHARE * steps), 1),
         )
 
-    return run_search(model, images, labels, threat, objective, steps, start, begin, stop)
+    return run_search(model, images, labels, threat, objective, steps, start, begin, stop, rows)

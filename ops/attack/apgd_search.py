@@ -8,8 +8,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ops.attack.attempts import Attempts, Found
 from ops.attack.objectives import Objective, evaluate_objective
-from ops.attack.pgd import Found
 from ops.attack.projections import per_image
 from ops.attack.threat import Threat
 
@@ -79,13 +79,15 @@ def run_search(
     start: torch.Tensor,
     begin: Callable[[dict[str, Any]], Search],
     stop: bool = True,
+    rows: Attempts | None = None,
 ) -> Found:
     """Return what `steps` steps find from `start` (N, ...) in the ball around `images`; `begin` makes the search.
 
     For each example the first misclassified iterate, which ends its search, else the one with the largest objective;
     without `stop` always the latter. Where gradients are averaged over passes, models are random: that an iterate was
     misclassified once may be chance, so the search goes on and the last such iterate counts, as in AutoAttack. The search
-    of an example that rests (see `Search.rests`) ends as well: the steps that are left would find the same.
+    of an example that rests (see `Search.rests`) ends as well: the steps that are left would find the same. And so do later
+    attempts on an example that is misclassified, where `rows` says which are attempts on one (if not given: none are).
     """
     ends = objective.eot == 1
     value, gradient, wrong = evaluate_objective(model, start, labels, objective)
@@ -104,7 +106,7 @@ def run_search(
             "best_gradient": gradient,
         }
     )
-    leaving = wrong
+    leaving = _ended(rows, state.places, wrong)
     for number in range(1, steps + 1):
         if ends and leaving.any():
             state, objective = state.only(~leaving), objective.only(~leaving)
@@ -122,7 +124,7 @@ def run_search(
         resting = state.rests(before)
         if ends and resting.any():
             _keep_best(found, state.only(resting))
-        leaving = wrong | resting
+        leaving = _ended(rows, state.places, wrong) | resting
     _keep_best(found, state)
     return found
 
@@ -132,3 +134,7 @@ def _keep_best(found: Found, state: Search) -> None:
     standing = ~found.fooled[state.places]
     found.images[state.places[standing]] = state.best[standing]
     found.value[state.places] = state.best_value
+
+
+def _ended(rows: Attempts | None, places: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
+    return wrong if rows is None else rows.ended(places, wrong)

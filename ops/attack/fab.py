@@ -1,10 +1,12 @@
 """FAB (Croce and Hein 2020): the nearest point across a decision boundary, by linearisation; and towards each class."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
+from ops.attack.attempts import Attempts, Found, attempt_in_turn, restart_seeds
 from ops.attack.objectives import rank_wrong_classes, targeted_margin
-from ops.attack.pgd import restart_seeds
 from ops.attack.planes import move_to_plane
 from ops.attack.projections import norm_of, per_image, random_start
 from ops.attack.threat import Norm, Threat
@@ -27,6 +29,7 @@ def fab(
     steps: int,
     example_seeds: torch.Tensor,
     restarts: int = 1,
+    batch: int | None = None,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1] that are misclassified.
@@ -34,18 +37,20 @@ def fab(
     Each step goes to the closest of the linearised boundaries to all other classes, which takes as many gradients as
     there are classes. An example for which no misclassified point of the ball is found comes back as it is. The first
     attempt starts at the image, each of the other `restarts` at a random point half as far away as the ball's border,
-    which follows from the example's own seed (N,) int64. No decision looks at another example of the batch. What is spent
-    on an example is added to `passes` (N,) int64, if that is given: in each step two forward passes and a backward pass for
-    each class.
+    which follows from the example's own seed (N,) int64. No decision looks at another example of the batch. Several
+    restarts run at once where so many rows fit into a `batch` (if not given: N). What is spent on an example is added to
+    `passes` (N,) int64, if that is given: in each step two forward passes and a backward pass for each class.
     """
-    spent = torch.zeros_like(labels) if passes is None else passes
-    found, todo = images.clone(), torch.arange(len(images), device=images.device)
-    for number in range(restarts):
-        if not len(todo):
-            break
-        begin = _start(images, threat, example_seeds, todo, number)
-        todo = _search(model, found, todo, images, labels, None, begin, threat, steps, spent)
-    return found
+
+    def attempt(rows: Attempts) -> Found:
+        x, begin = images[rows.places], _start(images, threat, example_seeds, rows.places, rows.numbers)
+        return _search(model, x, labels[rows.places], None, begin, threat, steps, rows)
+
+    found = Found.nothing(images)
+    attempt_in_turn(found, restarts, batch or len(images), attempt)
+    if passes is not None:
+        passes += found.passes
+    return found.images
 
 
 def fab_targeted(
@@ -58,79 +63,79 @@ def fab_targeted(
     example_seeds: torch.Tensor,
     targets: int = 9,
     restarts: int = 1,
+    batch: int | None = None,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return what `fab` does, where steps go to the boundary to one class (FAB-T of AutoAttack).
 
-    The `targets` wrong classes that the model finds most likely on the clean image take turns (at most: all of them). A
-    step takes two forward passes and a backward pass.
+    The `targets` wrong classes that the model finds most likely on the clean image take turns (at most: all of them),
+    several at once where so many rows fit into a `batch`. A step takes two forward passes and a backward pass.
     """
-    spent = torch.zeros_like(labels) if passes is None else passes
     with torch.no_grad():
         ranking = rank_wrong_classes(model(images), labels)
-    spent += 1
-    found, todo = images.clone(), torch.arange(len(images), device=images.device)
-    for number in range(min(targets, ranking.shape[1]) * restarts):
-        if not len(todo):
-            break
-        rank, attempt = divmod(number, restarts)
-        begin = _start(images, threat, example_seeds, todo, attempt)
-        todo = _search(model, found, todo, images, labels, ranking[:, rank], begin, threat, steps, spent)
-    return found
+
+    def attempt(rows: Attempts) -> Found:
+        x, begin = images[rows.places], _start(images, threat, example_seeds, rows.places, rows.numbers % restarts)
+        classes = ranking[rows.places, rows.numbers // restarts]
+        return _search(model, x, labels[rows.places], classes, begin, threat, steps, rows)
+
+    found = replace(Found.nothing(images), passes=torch.ones_like(labels))
+    attempt_in_turn(found, min(targets, ranking.shape[1]) * restarts, batch or len(images), attempt)
+    if passes is not None:
+        passes += found.passes
+    return found.images
 
 
 def _start(
-    images: torch.Tensor, threat: Threat, example_seeds: torch.Tensor, places: torch.Tensor, number: int
+    images: torch.Tensor, threat: Threat, example_seeds: torch.Tensor, places: torch.Tensor, numbers: torch.Tensor
 ) -> torch.Tensor:
-    """Return where attempt `number` on the examples at `places` (M,) starts."""
-    if number == 0:
-        return images[places]
+    """Return where the attempts of these `numbers` (R,) on the examples at `places` (R,) start; number 0 at the image."""
     half = threat.model_copy(update={"eps": threat.eps / 2})
-    return random_start(images[places], half, restart_seeds(example_seeds, places, number))
+    x, again = images[places], numbers > 0
+    if again.any():
+        x[again] = random_start(x[again], half, restart_seeds(example_seeds, places[again], numbers[again]))
+    return x
 
 
 def _search(
     model: nn.Module,
-    found: torch.Tensor,
-    places: torch.Tensor,
     images: torch.Tensor,
     labels: torch.Tensor,
     targets: torch.Tensor | None,
     x: torch.Tensor,
     threat: Threat,
     steps: int,
-    spent: torch.Tensor,
-) -> torch.Tensor:
-    """Search from `x` (M, ...) for the examples at `places` (M,); put what is in the ball into `found` (N, ...).
+    attempts: Attempts,
+) -> Found:
+    """Return what the `attempts` find, for each the first misclassified point in the ball around `images` (R, ...), or those.
 
-    Adds the passes of each example to `spent` (N,) int64. Returns the places of those that still stand. The paper keeps
-    the closest misclassified point; in a ball of given size the first one that is inside decides the same, and its
-    example is done. So is one that a step left where it was, as behind a quantised input, which has no gradient: all further
-    steps would find the same.
+    They start from `x` (R, ...) and go towards `targets` (R,), or the closest class. The paper keeps the closest
+    misclassified point; in a ball of given size the first one that is inside decides the same, and its example is done. So is
+    an attempt that a step left where it was, as behind a quantised input, which has no gradient: all further steps would
+    find the same.
     """
-    centre, y = images[places], labels[places]
-    resting = []
-    classes = None if targets is None else targets[places]
+    found, rows = Found.nothing(images), torch.arange(len(images), device=images.device)
     with frozen_parameters(model):
         for _ in range(steps):
-            if not len(places):
+            if not len(rows):
                 break
-            gap, normal = _towards(model, x, y, classes) if classes is not None else _nearest(model, x, y, threat.norm)
-            before, x = x, _step(x, centre, gap, normal, threat)
+            gap, normal = (
+                _nearest(model, x, labels, threat.norm) if targets is None else _towards(model, x, labels, targets)
+            )
+            before, x = x, _step(x, images, gap, normal, threat)
             with torch.no_grad():
                 logits = model(x)
-            wrong = logits.argmax(dim=1) != y
-            spent[places] += 3 if classes is not None else 2 + logits.shape[1]
-            inside = wrong & (norm_of(x - centre, threat) <= threat.eps)
-            found[places[inside]] = x[inside]
+            wrong = logits.argmax(dim=1) != labels
+            found.passes[rows] += 3 if targets is not None else 2 + logits.shape[1]
+            inside = wrong & (norm_of(x - images, threat) <= threat.eps)
+            found.images[rows[inside]], found.fooled[rows[inside]] = x[inside], True
             rests = ~wrong & (x == before).flatten(1).all(dim=1)
-            x = torch.where(per_image(wrong, x), centre + BETA * (x - centre), x)
-            if (inside | rests).any():
-                resting.append(places[rests])
-                kept = ~(inside | rests)
-                places, x, centre, y = places[kept], x[kept], centre[kept], y[kept]
-                classes = None if classes is None else classes[kept]
-    return torch.cat([*resting, places]).sort().values
+            x = torch.where(per_image(wrong, x), images + BETA * (x - images), x)
+            done = attempts.ended(rows, inside) | rests
+            if done.any():
+                rows, x, images, labels = (part[~done] for part in (rows, x, images, labels))
+                targets = None if targets is None else targets[~done]
+    return found
 
 
 @torch.no_grad()

@@ -1,12 +1,11 @@
 """Projected gradient descent (Madry et al. 2018) with steepest or Adam steps and restarts, for evaluation."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from ops.attack.ascent import AdamAscent, SteepestAscent, evaluation_rates
 from ops.attack.attacks import Rule
+from ops.attack.attempts import Attempts, Found, attempt_in_turn, restart_seeds
 from ops.attack.objectives import Objective, objective_of
 from ops.attack.projections import Start, random_start
 from ops.attack.threat import Threat
@@ -14,39 +13,6 @@ from ops.models.frozen import frozen_parameters
 
 FIRST_SHARE = 0.2
 """L1: share of the pixel values that the first steps move, as in L1-APGD."""
-SEED_STRIDE = 0x9E3779B9
-"""Between the seeds of restarts: 2^32 over the golden ratio, so that restarts of neighbouring seeds do not meet."""
-
-
-@dataclass
-class Found:
-    """What an attack found for each of N examples."""
-
-    images: torch.Tensor
-    """(N, ...): the first misclassified iterate, else the one with the largest objective."""
-    value: torch.Tensor
-    """(N,): the objective there."""
-    fooled: torch.Tensor
-    """(N,) bool: whether the image is misclassified."""
-    passes: torch.Tensor
-    """(N,) int64: what was spent on it. A forward and a backward pass count one each; the iterate that is misclassified and
-    ends a search has the forward pass alone, so that the number does not depend on the batch."""
-
-    def standing(self) -> torch.Tensor:
-        """Return the places (M,) of the examples that are not fooled yet."""
-        return (~self.fooled).nonzero().squeeze(1)
-
-    def improve(self, places: torch.Tensor, other: "Found") -> None:
-        """Take over what `other` found for the examples at `places` (M,), which still stand, where that is better.
-
-        Its passes are added.
-        """
-        self.passes[places] += other.passes
-        better = other.fooled | (other.value > self.value[places])
-        taken = places[better]
-        self.images[taken] = other.images[better]
-        self.value[taken] = other.value[better]
-        self.fooled[taken] = other.fooled[better]
 
 
 def pgd(
@@ -62,6 +28,7 @@ def pgd(
     rule: Rule = "steepest",
     restarts: int = 1,
     start: Start = "uniform",
+    batch: int | None = None,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return adversarial images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
@@ -69,23 +36,19 @@ def pgd(
     Starts at a random point of the ball and takes `steps` projected steps: `steepest`, of `step_size` pixels in the
     threat's norm (default: see `default_size`), or `adam`, at the rates of Rebuffi et al.'s PGD-40 (not for L1). `loss` is
     ce, margin or dlr. Returns for each example the first iterate that is misclassified, else the one with the largest
-    objective; only examples that still stand get another of the `restarts`. The result of an example depends on its own
-    seed in `example_seeds` (N,) int64, not on the batch it is in. What is spent on it (see `Found`) is added to `passes`
-    (N,) int64, if that is given.
+    objective; only examples that still stand get another of the `restarts`, several at once where so many rows fit into a
+    `batch` (if not given: N). The result of an example depends on its own seed in `example_seeds` (N,) int64, not on the
+    batch it is in. What is spent on it (see `Found`) is added to `passes` (N,) int64, if that is given.
     """
     objective = objective_of(loss)
 
-    def attempt(places: torch.Tensor, number: int) -> Found:
-        x, y = images[places], labels[places]
-        begin = random_start(x, threat, restart_seeds(example_seeds, places, number), start)
-        return climb(model, begin, x, y, objective, step_rule(rule, threat, x, steps, step_size), steps)
+    def attempt(rows: Attempts) -> Found:
+        x, y = images[rows.places], labels[rows.places]
+        begin = random_start(x, threat, restart_seeds(example_seeds, rows.places, rows.numbers), start)
+        return climb(model, begin, x, y, objective, step_rule(rule, threat, x, steps, step_size), steps, rows)
 
-    found = attempt(torch.arange(len(images), device=images.device), 0)
-    for number in range(1, restarts):
-        places = found.standing()
-        if not len(places):
-            break
-        found.improve(places, attempt(places, number))
+    found = Found.nothing(images)
+    attempt_in_turn(found, restarts, batch or len(images), attempt)
     if passes is not None:
         passes += found.passes
     return found.images
@@ -99,20 +62,16 @@ def climb(
     objective: Objective,
     rule: SteepestAscent | AdamAscent,
     steps: int,
+    rows: Attempts | None = None,
 ) -> Found:
     """Return what `steps` steps of `rule` on `objective` find from `start` (N, ...) in the ball around `centre`.
 
-    An example that is misclassified is done; the steps after that are those of the others alone. No gradient of a
+    An example that is misclassified is done, and so are later attempts on it among the `rows` (if not given: each is an
+    example of its own); the steps after that are those of the others alone. No gradient of a
     parameter is computed. The last iterate needs no gradient at all.
     """
-    count, device = len(centre), centre.device
-    found = Found(
-        centre.clone(),
-        torch.full((count,), -torch.inf, device=device),
-        torch.zeros(count, dtype=torch.bool, device=device),
-        torch.zeros(count, dtype=torch.int64, device=device),
-    )
-    x, places = start, torch.arange(count, device=device)
+    found = Found.nothing(centre)
+    x, places = start, torch.arange(len(centre), device=centre.device)
     with frozen_parameters(model):
         for step in range(steps + 1):
             x = x.detach().requires_grad_(step < steps)
@@ -121,12 +80,13 @@ def climb(
                 value = objective(logits, labels)
             wrong = logits.detach().argmax(dim=1) != labels
             found.improve(places, Found(x.detach(), value.detach(), wrong, 1 + (~wrong & (step < steps)).long()))
-            if step == steps or wrong.all():
+            ended = wrong if rows is None else rows.ended(places, wrong)
+            if step == steps or ended.all():
                 break
             (gradient,) = torch.autograd.grad(value.sum(), x)
             x = x.detach()
-            if wrong.any():
-                kept = ~wrong
+            if ended.any():
+                kept = ~ended
                 places, x, gradient, centre, labels = (part[kept] for part in (places, x, gradient, centre, labels))
                 objective = objective.only(kept)
                 rule.keep(kept)
@@ -169,8 +129,3 @@ def sparse_shares(steps: int, eps: float, count: int) -> list[float]:
     first = max(FIRST_SHARE, last)
     half = max(steps // 2, 1)
     return [first * (last / first) ** min(step / half, 1) for step in range(steps)]
-
-
-def restart_seeds(example_seeds: torch.Tensor, places: torch.Tensor, number: int) -> torch.Tensor:
-    """Return the seeds (M,) of the examples at `places` (M,) for restart `number`; number 0 takes them as they are."""
-    return example_seeds[places.to(example_seeds.device)] + number * SEED_STRIDE

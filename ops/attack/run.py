@@ -26,12 +26,14 @@ def run_attack(
     threat: Threat,
     example_seeds: torch.Tensor,
     passes: torch.Tensor | None = None,
+    batch: int | None = None,
 ) -> torch.Tensor:
     """Return the images (N, C, H, W) that `attack` makes of `images`, in the ball around them and in [0, 1].
 
     `labels` and `example_seeds` are (N,) int64; an example's result does not depend on its batch. The forward and backward
     passes that are spent on each example until it falls are added to `passes` (N,) int64, if that is given; a look at one
-    image for the number of classes is not among them.
+    image for the number of classes is not among them. Where fewer examples stand than fit into a `batch` (if not given: N),
+    what would follow one another goes through the network side by side, as far as it fits: nothing else changes by that.
 
     The difference of logits ratio needs 3 classes, 4 where it is targeted. With fewer its numerator, the margin, takes its
     place: steps follow only the direction of the gradient, and the denominator is there for scale.
@@ -40,8 +42,9 @@ def run_attack(
     numbers.
     """
     check_pixels(images)
+    seeded = {"example_seeds": example_seeds, "passes": passes, "batch": batch}
     with frozen_parameters(model), quick_convolutions(model), numbers_only(model):
-        return _run(model, attack, images, labels, threat, {"example_seeds": example_seeds, "passes": passes})
+        return _run(model, attack, images, labels, threat, seeded)
 
 
 def _run(

@@ -1,14 +1,16 @@
 """Square Attack (Andriushchenko et al. 2020): random search with squares, without gradients."""
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
 
 from ops.attack.objectives import margin
 from ops.attack.projections import norm_of, per_image, project
-from ops.attack.square_patches import CHUNK, Draws, chequerboard, corners, side_of_square, signs, squares, twin_peaks
+from ops.attack.square_patches import CHUNK, Draws, chequerboard, corners, signs, squares, twin_peaks
+from ops.attack.square_queries import Ahead, Stretch, stretches
 from ops.attack.threat import Threat
 from ops.models.windows import Windows, remember
 
@@ -16,11 +18,33 @@ TINY = 1e-12
 
 
 class _Square(NamedTuple):
-    """Where an image of the batch has another square: its corners (M,) and its side, in pixels."""
+    """Where each proposal has another square: its corners (R,) and its side, in pixels."""
 
     top: torch.Tensor
     left: torch.Tensor
     side: int
+
+
+@dataclass
+class _Standing:
+    """The examples that still stand, M of them."""
+
+    places: torch.Tensor
+    """(M,) int64: which of the batch they are."""
+    centre: torch.Tensor
+    labels: torch.Tensor
+    best: torch.Tensor
+    """(M, C, H, W): the image of the largest margin."""
+    value: torch.Tensor
+    """(M,): that margin."""
+    done: torch.Tensor
+    """(M,) int64: the queries so far."""
+    numbers: torch.Tensor
+    """(M, CHUNK, ...): what the queries draw."""
+
+    def only(self, order: torch.Tensor) -> Self:
+        """Return the examples at `order` (K,) int64."""
+        return type(self)(*(getattr(self, field.name)[order] for field in fields(self)))
 
 
 @torch.no_grad()
@@ -33,6 +57,7 @@ def square(
     queries: int = 5000,
     pace: float = 1,
     example_seeds: torch.Tensor,
+    batch: int | None = None,
     passes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return images (N, C, H, W) in the ball around `images` (in [0, 1]) and in [0, 1].
@@ -43,46 +68,79 @@ def square(
 
     As in the paper, and unlike the public code, which paints one square for the whole batch, every example has its own
     squares; they follow from its seed (N,) int64, so that its result does not depend on the batch. In L-inf, layers that
-    a square does not reach are not computed again, for networks where `ops.models.windows` can tell. The number of passes,
-    one before the first query and one for each, is added to `passes` (N,) int64, if that is given.
+    a square does not reach are not computed again, for networks where `ops.models.windows` can tell.
+
+    Few changes stay. Where fewer examples stand than rows fit into a `batch` (if not given: N), several queries of each go
+    through the network together, as if none but the last would stay; those after one that does are asked again. The number
+    of passes, one before the first query and one for each, is added to `passes` (N,) int64, if that is given; what is asked
+    again counts once.
     """
-    draws = Draws(example_seeds, images.device)
+    draws, room = Draws(example_seeds, images.device), batch or len(images)
     begin = _first(draws, images, threat)
-    logits = model(begin)
-    best, value = begin.clone(), margin(logits, labels)
-    found = begin.clone()
-    places = torch.arange(len(images), device=images.device)
-    centre, y = images, labels
-    propose = _propose_square if threat.norm == "linf" else _propose_window
-    numbers, spent = torch.empty(0), torch.full_like(labels, 1 + queries)
-    known: Windows | None = None
-    side = 0
-    for query in range(queries):
-        done = value > 0
-        if query % CHUNK == 0 or done.any():
-            found[places[done]], spent[places[done]] = best[done], 1 + query
-            left = _without_gaps(~done)
-            places, best, value, centre, y = (part[left] for part in (places, best, value, centre, y))
-            if not len(places):
+    found, spent = begin.clone(), torch.full_like(labels, 1 + queries)
+    value, every = margin(model(begin), labels), torch.arange(len(images), device=images.device)
+    standing = _Standing(every, images, labels, begin, value, torch.zeros_like(every), value[:, None])
+    known, side, ahead = None, 0, Ahead()
+    for stretch in stretches(queries, pace, images.shape[2], images.shape[3], threat.norm):
+        if not len(standing.places):
+            break
+        if stretch.begin % CHUNK == 0:
+            standing.numbers = draws.take(standing.places.tolist(), CHUNK, 5 + images.shape[1])
+        if threat.norm == "linf" and stretch.side != side:
+            known, side = remember(model, standing.best, stretch.side, room), stretch.side
+        left, rows = 0, every
+        while True:
+            fell = standing.value > 0
+            if fell.any():
+                places = standing.places[fell]
+                found[places], spent[places] = standing.best[fell], 1 + standing.done[fell]
+                order = _without_gaps(~fell)
+                standing, known, left = standing.only(order), known and known.only(order), 0
+            todo = (standing.done < stretch.end).nonzero()[:, 0]
+            if not len(todo):
                 break
-            fresh = query % CHUNK == 0
-            numbers = draws.take(places.tolist(), CHUNK, 5 + images.shape[1]) if fresh else numbers[left]
-            known = known.only(left) if known else None
-        proposal, square_at = propose(best, centre, numbers[:, query % CHUNK], int(query * pace), threat)
-        if square_at and square_at.side != side:
-            side = square_at.side
-            known = known or remember(model, best, side)
-        with known.changed(*square_at) if known and square_at else nullcontext():
-            new = margin(model(proposal), y)
-        better = new > value
-        if known:
-            known.keep(better)
-        (at,) = better.nonzero(as_tuple=True)  # few are: no pass over all images
-        value[at], best[at] = new[at], proposal[at]
-    found[places] = best
+            if len(todo) != left:
+                left, rows = len(todo), todo.repeat(ahead.queries(len(todo), room))
+                if known:
+                    known.spread(rows)
+            ahead.note(*_ask(model, standing, rows, len(rows) // left, stretch, known, threat))
+    found[standing.places] = standing.best
     if passes is not None:
         passes += spent
     return found
+
+
+def _ask(
+    model: nn.Module,
+    standing: _Standing,
+    rows: torch.Tensor,
+    together: int,
+    stretch: Stretch,
+    known: Windows | None,
+    threat: Threat,
+) -> tuple[int, int]:
+    """Ask for so many queries `together` of the examples of `rows` (R,) int64; keep each example's first that is better.
+
+    Returns how many stay, and how many need not be asked again.
+    """
+    number = torch.arange(together, device=rows.device).repeat_interleave(len(rows) // together)
+    query = standing.done[rows] + number
+    counts = query < stretch.end
+    query = query.clamp_max(stretch.end - 1)
+    propose = _propose_square if threat.norm == "linf" else _propose_window
+    uniform = standing.numbers[rows, query % CHUNK]
+    proposal, square_at = propose(standing.best[rows], standing.centre[rows], uniform, stretch.side, threat)
+    with known.changed(*square_at) if known and square_at else nullcontext():
+        new = margin(model(proposal), standing.labels[rows])
+    better = counts & (new > standing.value[rows])
+    first = torch.full_like(standing.done, stretch.end).scatter_reduce_(0, rows[better], query[better], "amin")
+    stays = better & (query == first[rows])
+    if known:
+        known.keep(stays)
+    (at,) = stays.nonzero(as_tuple=True)  # few do: no pass over all images
+    standing.value[rows[at]], standing.best[rows[at]] = new[at], proposal[at]
+    before, standing.done = standing.done, torch.minimum(first + 1, standing.done + together).clamp_max(stretch.end)
+    return len(at), int((standing.done - before).sum())
 
 
 def _without_gaps(kept: torch.Tensor) -> torch.Tensor:
@@ -110,24 +168,22 @@ def _stretched(delta: torch.Tensor, centre: torch.Tensor, threat: Threat) -> tor
 
 
 def _propose_square(
-    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, query: int, threat: Threat
+    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
 ) -> tuple[torch.Tensor, _Square]:
-    """Return `best` with one square of each image at +-eps, one sign for each channel (algorithm 2), and where it is.
+    """Return `best`, changed in one square of each image to +-eps, one sign for each channel (algorithm 2), and where.
 
     Adding +-2 eps and clipping to the ball, as the paper writes it, ends there wherever it begins.
     """
     channels, height, width = centre.shape[1:]
-    side = side_of_square(query, height, width, "linf")
     square_at = _Square(*corners(uniform[:, :2], height, width, side), side)
     window = _window(*square_at, channels)
     shift = threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]
-    proposal = best.clone()
-    proposal[window] = (centre[window] + shift).clamp_(0, 1)
-    return proposal, square_at
+    best[window] = (centre[window] + shift).clamp_(0, 1)
+    return best, square_at
 
 
 def _propose_window(
-    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, query: int, threat: Threat
+    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
 ) -> tuple[torch.Tensor, None]:
     """Return `best` with the perturbation of one window moved into another and bent by the pattern eta (algorithm 3).
 
@@ -136,7 +192,6 @@ def _propose_window(
     """
     channels, height, width = centre.shape[1:]
     order = 2 if threat.norm == "l2" else 1
-    side = side_of_square(query, height, width, threat.norm)
     delta = best - centre
     top, left = corners(uniform[:, :2], height, width, side)
     other = squares(*corners(uniform[:, 2:4], height, width, side), side, height, width)

@@ -114,7 +114,7 @@ def attack_images(
             y = images.targets(places).to(device)
             spent = torch.zeros_like(y)
             with seeded_noise(device, config.seed, str(threat), attack.name, images.table["id"].iloc[places[0]]):
-                adversarial = run_attack(model, attack, x, y, threat, seeds[places], spent)
+                adversarial = run_attack(model, attack, x, y, threat, seeds[places], spent, config.batch)
                 answers = answers_of(model, adversarial, name, config.passes())
             verify_adversarial(adversarial, x, threat, attack.name)
             _count(answers, images.labels[places], places, found)

@@ -145,7 +145,9 @@ def _attack_again(
         for places in batches(np.flatnonzero(chosen["attack"] == attack.name), config.batch):
             x = images[places].to(device, memory_format=torch.channels_last)
             with seeded_noise(device, config.seed, str(threat), attack.name, chosen["id"].iloc[places[0]]):
-                found = run_attack(model, attack, x, labels[places].to(device), threat, seeds[places])
+                found = run_attack(
+                    model, attack, x, labels[places].to(device), threat, seeds[places], batch=config.batch
+                )
             verify_adversarial(found, x, threat, attack.name)
             adversarials[places] = found.cpu()
     return images, adversarials

@@ -65,14 +65,20 @@ MAPS = 3
 class Windows:
     """The maps of images under a network's first blocks, as they are kept, and as they are tried with a window changed."""
 
-    def __init__(self, model: "ResNet", kept: list[torch.Tensor], tried: list[torch.Tensor]) -> None:
-        self.model, self.kept, self.tried = model, kept, tried
+    def __init__(self, model: "ResNet", kept: list[torch.Tensor]) -> None:
+        self.model, self.kept, self.tried = model, kept, list[torch.Tensor]()
+        self.rows = np.empty(0, np.int64)
         self.window: Window | None = None
         self.places = np.empty(0, np.int64)
 
+    def spread(self, rows: torch.Tensor) -> None:
+        """Let each row (R,) of the next batches be a change of the remembered image that `rows` int64 says."""
+        self.rows = rows.numpy()
+        self.tried = [each[rows] for each in self.kept]
+
     @contextmanager
     def changed(self, top: torch.Tensor, left: torch.Tensor, side: int) -> Iterator[None]:
-        """Let the network be asked, once, for the remembered images with other squares of `side` pixels at corners (N,)."""
+        """Let the network be asked, once, for its rows' images with other squares of `side` pixels at corners (R,)."""
         rows, columns = top.numpy(), left.numpy()
         self.window = Window(rows, columns, rows + side, columns + side)
         token = _ASKED.set(self)
@@ -82,20 +88,29 @@ class Windows:
             _ASKED.reset(token)
 
     def keep(self, chosen: torch.Tensor) -> None:
-        """Remember the images (N,) bool that are `chosen` as they were asked for, and the others as they were before."""
+        """Remember the rows (R,) bool that are `chosen`, at most one of an image, and the other images as they were before."""
         from ops.models.kernels import tiles
 
         match_threads()
+        size = count_tiles(self.tried[0].shape[2], self.tried[0].shape[3])
+        row, tile = np.divmod(self.places, size)
+        took = chosen.numpy()[row]
+        taken, settled = self.places[took], self.rows[row[took]] * size + tile[took]
+        # the same tiles of other rows of those images, and of the other rows those that were tried
+        other, which = np.nonzero((self.rows[:, None] == self.rows[row[took]]) & ~chosen.numpy()[:, None])
+        stale = np.concatenate([self.places[~took], other * size + tile[took][which]])
+        fresh = self.rows[stale // size] * size + stale % size
         for tried, kept in zip(self.tried, self.kept, strict=True):
-            tiles.settle(pixels_of(tried), pixels_of(kept), self.places, chosen.numpy())
+            if len(taken):
+                tiles.copy_tiles(pixels_of(tried), taken, pixels_of(kept), settled)
+            tiles.copy_tiles(pixels_of(kept), fresh, pixels_of(tried), stale)
 
     def only(self, order: torch.Tensor) -> "Windows":
         """Return the same for the images at `order` (M,) int64, which moves few: those that are not at their place."""
         count, moved = len(order), (order != torch.arange(len(order))).nonzero()[:, 0]
-        for each in (*self.kept, *self.tried):
+        for each in self.kept:
             each[moved] = each[order[moved]]
-        kept, tried = ([each[:count] for each in maps] for maps in (self.kept, self.tried))
-        return Windows(self.model, kept, tried)
+        return Windows(self.model, [each[:count] for each in self.kept])
 
     def pass_blocks(self, x: torch.Tensor) -> "tuple[torch.Tensor, torch.Tensor, list[Block]]":
         """Return the map after the first blocks, given the stem's map `x` (N, C, H, W), its activation, and the blocks left."""
@@ -103,7 +118,7 @@ class Windows:
         height, width = x.shape[2:]
         window = self.window.halved() if self.model.stem.stride == (2, 2) else self.window.wider(height, width)
         self.places = window.tiles(height, width)
-        blocks, count = blocks_of(self.model), len(self.tried) // MAPS
+        blocks, count = blocks_of(self.model), len(self.kept) // MAPS
         _activate(blocks[0].norm1, x, self.places, self.tried[0])
         for number in range(count):
             places = []
@@ -122,8 +137,10 @@ def asked(model: "ResNet") -> Windows | None:
 
 
 @torch.no_grad()
-def remember(model: nn.Module, images: torch.Tensor, side: int) -> Windows | None:
+def remember(model: nn.Module, images: torch.Tensor, side: int, rows: int | None = None) -> Windows | None:
     """Return the network's maps of `images` (N, 3, H, W), to ask for images with other squares of `side` pixels in them.
+
+    `rows` are at most asked for at once; if not given, N.
 
     None where it would not be faster, or not the same: other networks than a ResNet with SiLU in evaluation, whose first
     blocks `ops.models.winograd` computes; squares that with what they reach cover most of an image.
@@ -138,9 +155,10 @@ def remember(model: nn.Module, images: torch.Tensor, side: int) -> Windows | Non
         return None
     sides = images.shape[2] // model.stem.stride[0], images.shape[3] // model.stem.stride[0]
     blocks, image_bytes, count = blocks_of(model), 4 * math.prod(sides), 0
-    left = MAPS_BYTES - 2 * len(images) * model.stem.out_channels * image_bytes
+    copies = len(images) + (len(images) if rows is None else rows)
+    left = MAPS_BYTES - copies * model.stem.out_channels * image_bytes
     for block in blocks:
-        left -= 2 * MAPS * len(images) * block.conv1.out_channels * image_bytes
+        left -= MAPS * copies * block.conv1.out_channels * image_bytes
         if left < 0 or not _is_local(block, len(images), sides):
             break
         count += 1
@@ -155,7 +173,7 @@ def remember(model: nn.Module, images: torch.Tensor, side: int) -> Windows | Non
         kept += [torch.empty(shape, memory_format=torch.channels_last) for _ in range(MAPS)]
         _pass_block(model, number, x, kept[-MAPS - 1 :], [everywhere] * 2)
         x = kept[-2]
-    return Windows(model, kept, [each.clone() for each in kept])
+    return Windows(model, kept)
 
 
 def _is_local(block: "Block", count: int, sides: tuple[int, int]) -> bool:

@@ -32,6 +32,7 @@ def compile_all() -> None:
     pixels = torch.rand(8, 3, 16, 16).to(memory_format=torch.channels_last)
     known = remember(model.to(memory_format=torch.channels_last), pixels, 1)  # type: ignore[call-overload]
     assert known is not None
+    known.spread(torch.arange(8))
     corner = torch.zeros(8, dtype=torch.int64)
     with torch.no_grad(), known.changed(corner, corner, 1):
         model(pixels)

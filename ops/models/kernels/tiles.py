@@ -34,13 +34,13 @@ def normalise_silu(x, places, mean, scale, offset, y):  # type: ignore[no-untype
 
 
 @njit(**OPTIONS)
-def settle(tried, kept, places, chosen):  # type: ignore[no-untyped-def]
-    """Make the tiles at `places` (T,) of `tried` and `kept` the same: as tried where `chosen` (N,) bool, else as kept."""
-    _, height, width, channels = tried.shape
-    for t in prange(len(places)):
-        image, top, bottom, left, right = bounds(places[t], height, width)
-        source, target = (tried, kept) if chosen[image] else (kept, tried)
+def copy_tiles(source, source_places, target, target_places):  # type: ignore[no-untyped-def]
+    """Copy the tiles at `source_places` (T,) of `source` to those at `target_places` (T,) of `target`."""
+    _, height, width, channels = source.shape
+    for t in prange(len(source_places)):
+        image, top, bottom, left, right = bounds(source_places[t], height, width)
+        other, _, _, _, _ = bounds(target_places[t], height, width)
         for i in range(top, bottom):
             for j in range(left, right):
                 for c in range(channels):
-                    target[image, i, j, c] = source[image, i, j, c]
+                    target[other, i, j, c] = source[image, i, j, c]

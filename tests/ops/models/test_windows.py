@@ -29,29 +29,36 @@ NETWORKS = {
     seed=st.integers(0, 99),
 )
 def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, seed):
-    """Squares of any place and side, some of them kept, some images leaving."""
+    """Squares of any place and side, several to an image, some of them kept, some images leaving."""
     height, width = (side - side % NETWORKS[name].stem_stride for side in (height, width))
     model, rng = network(NETWORKS[name]), torch.Generator().manual_seed(seed)
     x = photographs(9, height, width, seed)
     known = remember(model, x, min(height, width) // 2)
     assert known is not None
+    rows = torch.arange(len(x)).repeat(seed % 3 + 1)
+    known.spread(rows)
     for number in range(6):
         side = int(torch.randint(1, min(height, width) // 2 + 1, (), generator=rng))
-        top = torch.randint(0, height - side + 1, (len(x),), generator=rng)
-        left = torch.randint(0, width - side + 1, (len(x),), generator=rng)
-        proposal = x.clone()
-        for image in range(len(x)):
-            part = proposal[image, :, top[image] : top[image] + side, left[image] : left[image] + side]
+        top = torch.randint(0, height - side + 1, (len(rows),), generator=rng)
+        left = torch.randint(0, width - side + 1, (len(rows),), generator=rng)
+        proposal = x[rows]
+        for row in range(len(rows)):
+            part = proposal[row, :, top[row] : top[row] + side, left[row] : left[row] + side]
             part.copy_(torch.rand(part.shape, generator=rng))
         expected = model(proposal)
         with known.changed(top, left, side):
             torch.testing.assert_close(model(proposal), expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
-        chosen = torch.rand(len(x), generator=rng) < 0.5
+        chosen = torch.zeros(len(rows), dtype=torch.bool)
+        for image in (torch.rand(len(x), generator=rng) < 0.5).nonzero():
+            (its,) = (rows == image).nonzero(as_tuple=True)
+            chosen[its[torch.randint(0, len(its), (), generator=rng)]] = True
         known.keep(chosen)
-        x = torch.where(chosen[:, None, None, None], proposal, x).contiguous(memory_format=torch.channels_last)
+        x[rows[chosen]] = proposal[chosen]
         if number == 2:
             order = torch.tensor([0, 8, 2, 3, 7, 5, 6])
             x, known = x[order], known.only(order)
+            rows = torch.tensor([3, 0, 1, 2, 3, 6, 5, 4, 0, 3])
+            known.spread(rows)
 
 
 @torch.no_grad()
@@ -61,6 +68,7 @@ def test_answers_do_not_depend_on_the_batch():
     for some in (slice(0, 12), slice(4, 12)):
         known = remember(model, x[some], 4)
         assert known is not None
+        known.spread(torch.arange(len(x[some])))
         for _ in range(2):
             with known.changed(top[some], left[some], 4):
                 answers.append(model(proposal[some])[-8:])
@@ -75,6 +83,7 @@ def test_only_what_a_square_reaches_is_computed(monkeypatch):
     model, side = network(NETWORKS["preact"]), 32
     x = photographs(1, side, side, 0)
     known, asked, convolve = remember(model, x, 1), [], windows.winograd.convolve_tiles
+    known.spread(torch.tensor([0]))
 
     def recorded(*given, then):
         asked.append(set(given[3].tolist()))
