@@ -1,10 +1,10 @@
 """Does the evaluation find the robust accuracy that AutoAttack finds, and how much faster? Whole ensembles on photographs.
 
-Two parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images
+Three parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images
 go to both sides as users would send them: to `AutoAttack(version="standard")` of pyautoattack, and to the evaluation with
 `attacks: standard`, where each attack meets what still stands. `agreement` asks for many images of narrow networks, `speed`
-for few of networks that are as wide as usual. A portion that both sides have judged is kept, so that a stopped run goes on,
-and more images extend it.
+for few of networks that are as wide as usual, and `depth` of the usual network, PreAct-ResNet-18. A portion that both sides have judged is kept,
+so that a stopped run goes on, and more images extend it.
 """
 
 import time
@@ -51,6 +51,9 @@ class Question:
 
     part: str
     widths: tuple[int, ...]
+    blocks: int
+    """Of each width."""
+    stem_stride: int
     epochs: int
     attack_steps: int
     """Of the inner attack of the robust network's training."""
@@ -67,10 +70,15 @@ class Question:
         """Return what a model meets."""
         return self.undefended if name == "undefended" else USUAL
 
+    def shape(self) -> dict[str, Any]:
+        """Return the architecture of the networks."""
+        blocks = [self.blocks] * len(self.widths)
+        return {"family": "preact_resnet", "widths": self.widths, "blocks": blocks, "stem_stride": self.stem_stride}
+
     def recipes(self) -> dict[str, Recipe]:
         """Return the recipes of the networks that are trained."""
         common: dict[str, Any] = {
-            "architecture": {"family": "preact_resnet", "widths": self.widths, "blocks": [1, 1, 1], "stem_stride": 2},
+            "architecture": self.shape(),
             "augmentation": {"crop": 4, "padding": "zeros", "flip": True},
             "averaging": {"decay": 0.98},
             "schedule": {
@@ -99,8 +107,9 @@ class Question:
         return HOME / self.part / f"{name}-{first:06d}.json"
 
 
-AGREEMENT = Question("agreement", (8, 16, 32), 15, 5, TEST, 500, 2000, time.process_time, SMALL)
-SPEED = Question("speed", (64, 128, 256), 5, 3, 64, 64, 64, time.perf_counter, USUAL)
+AGREEMENT = Question("agreement", (8, 16, 32), 1, 2, 15, 5, TEST, 500, 2000, time.process_time, SMALL)
+SPEED = Question("speed", (64, 128, 256), 1, 2, 5, 3, 64, 64, 64, time.perf_counter, USUAL)
+DEPTH = Question("depth", (64, 128, 256, 512), 2, 1, 5, 3, 32, 32, 32, time.perf_counter, USUAL)
 
 
 def measure(question: Question, archive: Path | None, wanted: int) -> None:

@@ -1,11 +1,12 @@
 """`docs/results/evaluation.*`, from what `benchmarks.autoattack` has measured."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.autoattack_agreement import AGREEMENT, SPEED, SPLIT, TRAIN, Question
+from benchmarks.autoattack_agreement import AGREEMENT, DEPTH, SPEED, SPLIT, TRAIN, Question
 from benchmarks.autoattack_networks import STEPS
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import close, fast, paired_score
@@ -25,13 +26,14 @@ def write(command: str, attacks: Found, ensembles: Mapping[str, Found], networks
     rows: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
     page = PAGE
-    parts = {
-        _agreement: ensembles[AGREEMENT.part],
-        _speed: ensembles[SPEED.part],
-        _networks: networks,
-        _attacks: attacks,
-    }
-    for make, found in parts.items():
+    parts = (
+        (_agreement, ensembles[AGREEMENT.part]),
+        (partial(_speed, SPEED, WIDE), ensembles[SPEED.part]),
+        (partial(_speed, DEPTH, DEEP), ensembles[DEPTH.part]),
+        (_networks, networks),
+        (_attacks, attacks),
+    )
+    for make, found in parts:
         if found:
             text, more, judged = make(found)
             lines = "\n".join(f"- {v['claim']}: {HOLDS[v['holds']]} ({v['said']})." for v in judged)
@@ -67,17 +69,17 @@ def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, 
     return MANY.format(**_described(AGREEMENT)) + text, rows, verdicts
 
 
-def _speed(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+def _speed(question: Question, page: str, found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return text, rows and verdicts on the speed of whole ensembles."""
     text, rows = _ensembles(found, "s")
     verdicts = [
         fast(
-            f"{name}, photographs, {SPEED.widths[0]} to {SPEED.widths[-1]} channels",
+            f"{name}, photographs, {question.widths[0]} to {question.widths[-1]} channels",
             seconds["reference"] / seconds["ours"],
         )
         for name, seconds in ((name, outcome["seconds"]) for name, outcome in found.items())
     ]
-    return WIDE.format(**_described(SPEED)) + text, rows, verdicts
+    return page.format(**_described(question)) + text, rows, verdicts
 
 
 def _ensembles(found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
@@ -251,6 +253,12 @@ WIDE = """## Speed on photographs
 The same with {widths} channels, {epochs} epochs and TRADES-{steps}: as wide as networks of the literature, and less deep. All
 three meet the usual radius. One portion of {portion} images. Seconds are those of the clock: nothing else should run
 meanwhile.
+
+"""
+DEEP = """## Speed on photographs, PreAct-ResNet-18
+
+The same with PreAct-ResNet-18, the network of most of the literature ({widths} channels), {epochs} epochs and TRADES-{steps}.
+One portion of {portion} images.
 
 """
 ATTACKS = """## Attack by attack
