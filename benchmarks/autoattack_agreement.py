@@ -3,8 +3,8 @@
 Three parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images
 go to both sides as users would send them: to `AutoAttack(version="standard")` of pyautoattack, and to the evaluation with
 `attacks: standard`, where each attack meets what still stands. `agreement` asks for many images of narrow networks, `speed`
-for few of networks that are as wide as usual, and `depth` of the usual network, PreAct-ResNet-18. A portion that both sides have judged is kept,
-so that a stopped run goes on, and more images extend it.
+for few of networks that are as wide as usual, and `depth` of the usual network, PreAct-ResNet-18. A portion that both sides
+have judged is kept, so that a stopped run goes on, and more images extend it.
 """
 
 import time
