@@ -16,6 +16,7 @@ from ops.attack.square import square
 from ops.attack.threat import Threat
 from ops.errors import AmalgamError
 from ops.models.frozen import frozen_parameters, quick_convolutions
+from ops.models.padded import padded_channels
 
 
 def run_attack(
@@ -43,7 +44,7 @@ def run_attack(
     """
     check_pixels(images)
     seeded = {"example_seeds": example_seeds, "passes": passes, "batch": batch}
-    with frozen_parameters(model), quick_convolutions(model), numbers_only(model):
+    with frozen_parameters(model), padded_channels(model), quick_convolutions(model), numbers_only(model):
         return _run(model, attack, images, labels, threat, seeded)
 
 
