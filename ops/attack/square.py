@@ -129,7 +129,9 @@ def _ask(
     query = query.clamp_max(stretch.end - 1)
     propose = _propose_square if threat.norm == "linf" else _propose_window
     uniform = standing.numbers[rows, query % CHUNK]
-    proposal, square_at = propose(standing.best[rows], standing.centre[rows], uniform, stretch.side, threat)
+    whole = together == 1 and len(rows) == len(standing.places)  # then rows are in order, and need not be gathered
+    best, centre = (standing.best.clone(), standing.centre) if whole else (standing.best[rows], standing.centre[rows])
+    proposal, square_at = propose(best, centre, uniform, stretch.side, threat)
     with known.changed(*square_at) if known and square_at else nullcontext():
         new = margin(model(proposal), standing.labels[rows])
     better = counts & (new > standing.value[rows])

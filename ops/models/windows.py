@@ -68,12 +68,15 @@ class Windows:
     def __init__(self, model: "ResNet", kept: list[torch.Tensor]) -> None:
         self.model, self.kept, self.tried = model, kept, list[torch.Tensor]()
         self.rows = np.empty(0, np.int64)
+        self.shared = False
+        """Whether several rows are changes of one image."""
         self.window: Window | None = None
         self.places = np.empty(0, np.int64)
 
     def spread(self, rows: torch.Tensor) -> None:
         """Let each row (R,) of the next batches be a change of the remembered image that `rows` int64 says."""
         self.rows = rows.numpy()
+        self.shared = len(np.unique(self.rows)) < len(self.rows)
         self.tried = [each[rows] for each in self.kept]
 
     @contextmanager
@@ -95,10 +98,11 @@ class Windows:
         size = count_tiles(self.tried[0].shape[2], self.tried[0].shape[3])
         row, tile = np.divmod(self.places, size)
         took = chosen.numpy()[row]
-        taken, settled = self.places[took], self.rows[row[took]] * size + tile[took]
-        # the same tiles of other rows of those images, and of the other rows those that were tried
-        other, which = np.nonzero((self.rows[:, None] == self.rows[row[took]]) & ~chosen.numpy()[:, None])
-        stale = np.concatenate([self.places[~took], other * size + tile[took][which]])
+        taken, stale = self.places[took], self.places[~took]
+        settled = self.rows[row[took]] * size + tile[took]
+        if self.shared and len(taken):  # the same tiles of the other rows of those images
+            other, which = np.nonzero((self.rows[:, None] == settled // size) & ~chosen.numpy()[:, None])
+            stale = np.concatenate([stale, other * size + tile[took][which]])
         fresh = self.rows[stale // size] * size + stale % size
         for tried, kept in zip(self.tried, self.kept, strict=True):
             if len(taken):
