@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ops.models.kernels.vectors import LANES, NUMBER, PLACE
+from ops.models.kernels.vectors import LANES, NUMBER, PLACE, fused
 
 ROWS = 14 if LANES == 16 else 6
 """At most: with two vectors of outputs, what the registers hold (32 with AVX-512, else 16)."""
@@ -26,7 +26,7 @@ VECTOR = ir.VectorType(NUMBER, LANES)
 def _panel(b: ir.IRBuilder, rows: int, width: int, memory: Sequence[ir.Value], shape: Sequence[ir.Value]) -> None:
     """Append the product of one panel; see `panel`."""
     (points, kernel, products), (blocks, points_apart, products_apart) = memory, shape
-    fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+    multiply_add = fused(b, VECTOR)
     # the compiler moves what is allocated, filled and read only here into registers
     sums = [[cgutils.alloca_once(b, VECTOR) for _ in range(width)] for _ in range(rows)]
     for total in itertools.chain(*sums):
@@ -42,7 +42,7 @@ def _panel(b: ir.IRBuilder, rows: int, width: int, memory: Sequence[ir.Value], s
             for row in range(rows):
                 every = _everywhere(b, b.load(b.gep(number, [PLACE(row * LANES)])))
                 for weight, total in zip(weights, sums[row], strict=True):
-                    b.store(b.call(fma, [every, weight, b.load(total)]), total)
+                    b.store(b.call(multiply_add, [every, weight, b.load(total)]), total)
     for vector in range(width):
         to = b.gep(products, [b.mul(products_apart, PLACE(vector))])
         for row in range(rows):

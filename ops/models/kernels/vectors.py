@@ -22,6 +22,12 @@ FAST = ("contract", "nsz")
 NUMBER_BYTES = 4
 
 
+def fused(builder: ir.IRBuilder, kind: ir.VectorType) -> ir.Value:
+    """Return the function that multiplies two vectors of a `kind` and adds a third, rounded once."""
+    signature = ir.FunctionType(kind, [kind] * 3)
+    return cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{kind.count}f32")
+
+
 class Vector:
     """Some float32 numbers of a function under construction; what is computed from them becomes part of it."""
 
@@ -45,10 +51,8 @@ class Vector:
 
     def plus(self, factor: float, other: Self) -> Self:
         """Return self + factor other, rounded once."""
-        b, kind = self.builder, self.value.type
-        signature = ir.FunctionType(kind, [kind] * 3)
-        fma = cgutils.get_or_insert_function(b.module, signature, f"llvm.fma.v{kind.count}f32")
-        return type(self)(b, b.call(fma, [self._of(factor), other.value, self.value]))
+        b = self.builder
+        return type(self)(b, b.call(fused(b, self.value.type), [self._of(factor), other.value, self.value]))
 
     def clamp(self, low: float, high: float) -> Self:
         """Return the numbers moved between `low` and `high`; a NaN stays one."""
