@@ -129,7 +129,10 @@ def _search(
             found.passes[rows] += 3 if targets is not None else 2 + logits.shape[1]
             inside = wrong & (norm_of(x - images, threat) <= threat.eps)
             found.images[rows[inside]], found.fooled[rows[inside]] = x[inside], True
-            rests = ~wrong & (x == before).flatten(1).all(dim=1)
+            rests = ~wrong
+            rests[~wrong] = (
+                (x[~wrong] == before[~wrong]).flatten(1).all(dim=1)
+            )  # few are: most points lie beyond the plane
             x = torch.where(per_image(wrong, x), images + BETA * (x - images), x)
             done = attempts.ended(rows, inside) | rests
             if done.any():
@@ -148,7 +151,7 @@ def _step(
     iterate lies between the two, the closer to the first the closer that one is to the iterate.
     """
     here = move_to_plane(x, normal, -gap, threat.norm)
-    there = move_to_plane(centre, normal, (normal * (x - centre)).flatten(1).sum(dim=1) - gap, threat.norm)
+    there = move_to_plane(centre, normal, (normal * (x - centre)).sum(dim=list(range(1, x.ndim))) - gap, threat.norm)
     near, far = norm_of(here, threat).clamp_min(1e-8), norm_of(there, threat).clamp_min(1e-8)
     alpha = per_image((near / (near + far)).clamp_max(ALPHA_MAX), x)
     # not (1 - alpha) a + alpha b, which rounds even where both are the same

@@ -2,7 +2,6 @@
 
 import torch
 
-from ops.attack.projections import per_image
 from ops.attack.threat import Norm
 
 NEWTON_STEPS = 50
@@ -22,16 +21,19 @@ def move_to_plane(x: torch.Tensor, normal: torch.Tensor, gain: torch.Tensor, nor
     optimality conditions give |d_i| = min(lambda, room_i) for L-inf and min(lambda |w_i|, room_i) for L2 with one lambda
     for each image; for L1, entries of the largest |w_i| use all their room, and one of them a part of it.
     """
-    slope = (normal * per_image(torch.where(gain < 0, -1.0, 1.0).to(normal), normal)).flatten(1)
-    flat = x.flatten(1)
-    room = torch.where(slope > 0, 1 - flat, flat).clamp_min(0)
+    lies = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    # entries in the order of memory: to bring them into another one costs more than the arithmetic
+    flat, slope = ((each.permute(0, 2, 3, 1) if lies else each).flatten(1) for each in (x, normal))
+    slope = slope * torch.where(gain < 0, -1.0, 1.0).to(normal)[:, None]
+    room = torch.where(slope > 0, 1 - flat, flat).clamp_min_(0)
     steep, gain = slope.abs(), gain.abs()
     if norm == "l1":
         length = _steepest_first(steep, room, gain)
     else:
         reach = (steep > 0).to(steep) if norm == "linf" else steep
         length = torch.minimum(_multiplier(steep, reach, room, gain)[:, None] * reach, room)
-    return (length * slope.sign()).view_as(x)
+    way = length.mul_(slope.sign_())
+    return way.unflatten(1, (*x.shape[2:], x.shape[1])).permute(0, 3, 1, 2) if lies else way.view_as(x)
 
 
 def _multiplier(steep: torch.Tensor, reach: torch.Tensor, room: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
@@ -46,10 +48,13 @@ def _multiplier(steep: torch.Tensor, reach: torch.Tensor, room: torch.Tensor, ga
     found = torch.where(total > 0, gain / total.clamp_min(tiny), 0)  # without a slope there is nowhere to go
     blocked = steep * room
     gain = torch.minimum(gain, blocked.sum(dim=1))
+    # the same memory for all steps: on a CPU, fresh memory for tensors of this size costs more than the arithmetic
+    gained, free = torch.empty_like(whole), torch.empty_like(whole)
     for _ in range(NEWTON_STEPS):
-        free = found[:, None] * reach < room
-        value = torch.where(free, found[:, None] * whole, blocked).sum(dim=1)
-        left = (whole * free).sum(dim=1)
+        torch.mul(whole, found[:, None], out=gained)
+        torch.lt(gained, blocked, out=free)
+        value = torch.minimum(gained, blocked, out=gained).sum(dim=1)
+        left = free.mul_(whole).sum(dim=1)
         new = found + torch.where(left > 0, (gain - value).clamp_min(0) / left.clamp_min(tiny), 0)
         settled = new - found <= PRECISION * found
         found = new
