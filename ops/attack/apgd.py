@@ -99,8 +99,8 @@ def apgd_targeted(
     """Return what `apgd` finds towards each of the `targets` most likely wrong classes in turn (APGD-T of AutoAttack).
 
     Each target has `restarts` attempts. An example that is misclassified is done. One that stands at the end comes back
-    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot` and
-    `passes` and `batch` are those of `apgd`.
+    where the objective of any target was largest. With fewer classes than targets, all wrong ones take turns. `eot`,
+    `batch` and `passes` are those of `apgd`.
     """
     with torch.no_grad():
         logits = model(images)

@@ -107,12 +107,12 @@ def _search(
     steps: int,
     attempts: Attempts,
 ) -> Found:
-    """Return what the `attempts` find, for each the first misclassified point in the ball around `images` (R, ...), or those.
+    """Return what the `attempts` find: for each the first misclassified point in the ball around its image, else the image.
 
-    They start from `x` (R, ...) and go towards `targets` (R,), or the closest class. The paper keeps the closest
-    misclassified point; in a ball of given size the first one that is inside decides the same, and its example is done. So is
-    an attempt that a step left where it was, as behind a quantised input, which has no gradient: all further steps would
-    find the same.
+    `images` are (R, ...), `labels` (R,). Attempts start from `x` (R, ...) and go towards `targets` (R,), or the closest
+    class. The paper keeps the closest misclassified point; in a ball of given size the first one that is inside decides the
+    same, and its example is done. So is an attempt that a step left where it was, as behind a quantised input, which has no
+    gradient: all further steps would find the same.
     """
     found, rows = Found.nothing(images), torch.arange(len(images), device=images.device)
     with frozen_parameters(model):
@@ -129,10 +129,9 @@ def _search(
             found.passes[rows] += 3 if targets is not None else 2 + logits.shape[1]
             inside = wrong & (norm_of(x - images, threat) <= threat.eps)
             found.images[rows[inside]], found.fooled[rows[inside]] = x[inside], True
-            rests = ~wrong
-            rests[~wrong] = (
-                (x[~wrong] == before[~wrong]).flatten(1).all(dim=1)
-            )  # few are: most points lie beyond the plane
+            (right,) = (~wrong).nonzero(as_tuple=True)  # few are: most points lie beyond the plane
+            rests = torch.zeros_like(wrong)
+            rests[right] = (x[right] == before[right]).flatten(1).all(dim=1)
             x = torch.where(per_image(wrong, x), images + BETA * (x - images), x)
             done = attempts.ended(rows, inside) | rests
             if done.any():

@@ -44,10 +44,8 @@ def multitargeted(
     def attempt(rows: Attempts) -> Found:
         x, restart, rank = images[rows.places], rows.numbers // count, rows.numbers % count
         begin = random_start(x, threat, restart_seeds(example_seeds, rows.places, restart * classes + rank))
-        objective, rule_now = (
-            objective_of("margin-targeted", ranking[rows.places, rank]),
-            step_rule(rule, threat, x, steps, step_size),
-        )
+        objective = objective_of("margin-targeted", ranking[rows.places, rank])
+        rule_now = step_rule(rule, threat, x, steps, step_size)
         return climb(model, begin, x, labels[rows.places], objective, rule_now, steps, rows)
 
     found = replace(Found.nothing(images), fooled=logits.argmax(dim=1) != labels, passes=torch.ones_like(labels))

@@ -31,7 +31,7 @@ class Objective:
         return self.eot * (2 - ended.long())
 
     def only(self, kept: torch.Tensor) -> "Objective":
-        """Return the objective of the examples in the mask `kept` (N,) bool."""
+        """Return the objective of the examples that are `kept`: a mask (N,) bool, or their places (M,) int64."""
         return self if self.targets is None else replace(self, targets=self.targets[kept])
 
 
