@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoattack_agreement import AGREEMENT, DEPTH, SPEED, SPLIT, TRAIN, Question
+from benchmarks.autoattack_agreement import AGREEMENT, DEPTH, MODELS, SPEED, SPLIT, TRAIN, Question
 from benchmarks.autoattack_networks import STEPS
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import close, fast, paired_score
@@ -107,6 +107,8 @@ def _ensembles(found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
     ]
     header += [f"reference, {unit}", f"ours, {unit}", "ratio"]
     judged = _made(found.values())
+    if missing := [name for name in MODELS if name not in found]:
+        judged += f" Not measured: {', '.join(missing)}."
     trained = sorted({outcome["trained"] for outcome in found.values()})
     return f"{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows
 
