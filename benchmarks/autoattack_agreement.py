@@ -59,7 +59,7 @@ class Question:
     """Of the inner attack of the robust network's training."""
     images: int
     portion: int
-    """Images of a portion, and of a batch on both sides."""
+    """Images of a portion: all of them are a batch of the reference's, ours are of the evaluation's usual size."""
     masked: int
     """Images for the masked network, which costs whole budgets for every image that it has right."""
     clock: Callable[[], float]
@@ -130,7 +130,7 @@ def measure(question: Question, archive: Path | None, wanted: int) -> None:
                 continue
             with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
                 if not path.exists():  # the process that had the lock may just have finished
-                    found = judge(model, portion, question.threat(name), question.portion, question.clock)
+                    found = judge(model, portion, question.threat(name), question.clock)
                     write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
                     print(f"{name}, images from {first} on: {_said(found)}", flush=True)
 
@@ -139,7 +139,6 @@ def judge(
     model: nn.Module,
     images: ImageSet,
     threat: Threat,
-    batch: int,
     clock: Callable[[], float],
     steps: int | None = None,
 ) -> dict[str, Any]:
@@ -149,8 +148,8 @@ def judge(
     """
     plain = contiguous(model)
     runs: dict[str, Callable[[], list[bool]]] = {
-        "reference": lambda: _reference(plain, images, threat, batch, steps),
-        "ours": lambda: _ours(model, images, threat, batch, steps),
+        "reference": lambda: _reference(plain, images, threat, steps),
+        "ours": lambda: _ours(model, images, threat, steps),
     }
     every = np.arange(len(images))
     with torch.no_grad():
@@ -181,19 +180,19 @@ def outcomes(question: Question) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _reference(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps: int | None) -> list[bool]:
+def _reference(model: nn.Module, images: ImageSet, threat: Threat, steps: int | None) -> list[bool]:
     """Return which images (N,) AutoAttack's standard version leaves robust."""
     every = np.arange(len(images))
     x, y = images.batch(every).contiguous(), images.targets(every)
-    adversarial = ask_reference(model, x, y, threat, batch, steps=steps)
+    adversarial = ask_reference(model, x, y, threat, len(x), steps=steps)
     with torch.no_grad():
         robust: list[bool] = (model(adversarial).argmax(dim=1) == y).tolist()
     return robust
 
 
-def _ours(model: nn.Module, images: ImageSet, threat: Threat, batch: int, steps: int | None) -> list[bool]:
+def _ours(model: nn.Module, images: ImageSet, threat: Threat, steps: int | None) -> list[bool]:
     """Return which images (N,) the evaluation leaves robust."""
-    config = RobustnessConfig(splits=[SPLIT], threats=[threat], attacks="standard", images=len(images), batch=batch)
+    config = RobustnessConfig(splits=[SPLIT], threats=[threat], attacks="standard", images=len(images))
     if steps is not None:
         shorter = [attack.model_copy(update={"steps": steps}) for attack in config.attacks_in(threat.norm)]
         config = config.model_copy(update={"attacks": shorter})

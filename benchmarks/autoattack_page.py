@@ -11,6 +11,7 @@ from benchmarks.autoattack_networks import STEPS
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import close, fast, paired_score
 from benchmarks.results import HOLDS, table, write_result
+from ops.evaluate.config import RobustnessConfig
 from ops.evaluate.intervals import wilson
 from ops.evaluate.measurements import row
 
@@ -121,6 +122,7 @@ def _described(question: Question) -> dict[str, Any]:
         "epochs": question.epochs,
         "steps": question.attack_steps,
         "portion": question.portion,
+        "batch": RobustnessConfig.model_fields["batch"].default,
         "train": TRAIN,
     }
 
@@ -253,9 +255,10 @@ are score intervals for paired proportions (Tango 1998).
 WIDE = """## Speed on photographs
 
 The same with {widths} channels, {epochs} epochs and TRADES-{steps}: as wide as networks of the literature, and less deep. All
-three meet the usual radius. One portion of {portion} images. Seconds are those of the clock: nothing else should run
-meanwhile. Where few images stand, the evaluation fills its batches: targets, and queries of Square, go through the network
-side by side. The more images stand, the less there is to gain by that.
+three meet the usual radius. One portion of {portion} images, which is one batch of the reference's; the evaluation's is as
+large as usual ({batch} rows). Seconds are those of the clock: nothing else should run meanwhile. Where few images stand, the
+evaluation fills its batches: targets, and queries of Square, go through the network side by side. The more images stand, the
+less there is to gain by that.
 
 """
 DEEP = """## Speed on photographs, PreAct-ResNet-18

@@ -129,9 +129,7 @@ def _ask(
     query = query.clamp_max(stretch.end - 1)
     propose = _propose_square if threat.norm == "linf" else _propose_window
     uniform = standing.numbers[rows, query % CHUNK]
-    whole = together == 1 and len(rows) == len(standing.places)  # then rows are in order, and need not be gathered
-    best, centre = (standing.best.clone(), standing.centre) if whole else (standing.best[rows], standing.centre[rows])
-    proposal, square_at = propose(best, centre, uniform, stretch.side, threat)
+    proposal, square_at = propose(standing.best[rows], standing.centre, rows, uniform, stretch.side, threat)
     with known.changed(*square_at) if known and square_at else nullcontext():
         new = margin(model(proposal), standing.labels[rows])
     better = counts & (new > standing.value[rows])
@@ -170,30 +168,33 @@ def _stretched(delta: torch.Tensor, centre: torch.Tensor, threat: Threat) -> tor
 
 
 def _propose_square(
-    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
+    best: torch.Tensor, centre: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
 ) -> tuple[torch.Tensor, _Square]:
-    """Return `best`, changed in one square of each image to +-eps, one sign for each channel (algorithm 2), and where.
+    """Return `best` (R, ...), changed in one square of each image to +-eps, one sign for each channel (algorithm 2), and where.
+
+    The images that the balls are around are those of `centre` (M, ...) that `rows` (R,) int64 says.
 
     Adding +-2 eps and clipping to the ball, as the paper writes it, ends there wherever it begins.
     """
     channels, height, width = centre.shape[1:]
     square_at = _Square(*corners(uniform[:, :2], height, width, side), side)
-    window = _window(*square_at, channels)
+    _, *inside = window = _window(*square_at, channels)
     shift = threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]
-    best[window] = (centre[window] + shift).clamp_(0, 1)
+    best[window] = (centre[rows[:, None, None, None], *inside] + shift).clamp_(0, 1)
     return best, square_at
 
 
 def _propose_window(
-    best: torch.Tensor, centre: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
+    best: torch.Tensor, centre: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
 ) -> tuple[torch.Tensor, None]:
-    """Return `best` with the perturbation of one window moved into another and bent by the pattern eta (algorithm 3).
+    """Return `best` (R, ...) with the perturbation of one window moved into another and bent by the pattern eta (algorithm 3).
 
     The second window gives up its length to the first, together with what the perturbation has not used yet. The rest of
     the image changes a little, too, by its clipping: there is no square outside of which it is the same.
     """
     channels, height, width = centre.shape[1:]
     order = 2 if threat.norm == "l2" else 1
+    centre = centre[rows]
     delta = best - centre
     top, left = corners(uniform[:, :2], height, width, side)
     other = squares(*corners(uniform[:, 2:4], height, width, side), side, height, width)

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from ops.models import norm_silu, winograd
 from ops.models.chain import Groups, Layer, Link, Way, Whole
 from ops.models.finish import Finish
-from ops.models.transformed import kept_kernels
+from ops.models.transformed import kept_kernels, made_once
 
 if TYPE_CHECKING:
     from ops.models.resnet import NormAct, PreActBlock, ResNet, WideBlock
@@ -43,7 +43,7 @@ def fits(blocks: "Sequence[Block]", norm: "NormAct", x: torch.Tensor) -> bool:
     In float32, channels_last, on the CPU; for norms in evaluation and SiLU, parameters that no gradient is asked of, and
     channels that are multiples of `winograd.CHANNELS`. Not where hooks want to see what happens within.
     """
-    if not winograd.computes(x) or not blocks or any(_is_watched(part) for part in (*blocks, norm)):
+    if not winograd.computes(x) or not blocks or any(is_watched(part) for part in (*blocks, norm)):
         return False
     acts = [norm, *(act for block in blocks for act in (block.norm1, block.norm2))]
     convolutions = [part for block in blocks for part in (block.conv1, block.conv2, block.shortcut) if part is not None]
@@ -56,7 +56,8 @@ def fits(blocks: "Sequence[Block]", norm: "NormAct", x: torch.Tensor) -> bool:
     )
 
 
-def _is_watched(part: nn.Module) -> bool:
+def is_watched(part: nn.Module) -> bool:
+    """Return whether hooks want to see what happens within."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(each, kind) for each in part.modules() for kind in kinds)
 
@@ -76,7 +77,9 @@ def pass_blocks(
 
 def statistics(act: "NormAct") -> np.ndarray:
     """Return what a norm in evaluation takes off, multiplies by and adds, (3, C) float32."""
-    return np.stack(norm_silu.frozen_statistics(act.norm))
+    norm = act.norm
+    sources = [each for each in (norm.running_mean, norm.running_var, norm.weight, norm.bias) if each is not None]
+    return made_once(sources, "statistics", lambda: np.stack(norm_silu.frozen_statistics(norm)))
 
 
 class _Step(NamedTuple):

@@ -4,7 +4,8 @@ The former is what large kernels want, which have to come from memory for every 
 between the convolutions stays in a core's cache, and threads wait for each other at the end only.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from ops.models import winograd
 from ops.models.finish import AS_IT_IS, Finish
 from ops.models.kernels.compiling import aligned, match_threads
 from ops.models.schemes import count_tiles, transforms
-from ops.models.transformed import transformed, transformed_bytes
+from ops.models.transformed import is_kept, made_once, transformed, transformed_bytes
 
 if TYPE_CHECKING:
     from ops.models.resnet import Conv
@@ -49,6 +50,10 @@ class Link(NamedTuple):
     then: Finish = AS_IT_IS
     back: bool = False
 
+    def maps(self) -> tuple[torch.Tensor | None, ...]:
+        """Return all maps, in the order of `ops.models.kernels.chain.convolve_chain`."""
+        return self.read, self.made, self.then.beside, self.then.active, self.then.slopes
+
 
 class Way(Protocol):
     """Where maps lie that stand between convolutions, and how these are computed."""
@@ -73,10 +78,15 @@ class Whole:
 
     def run(self, links: Sequence[Link]) -> None:
         """Compute one convolution after the other."""
-        for layer, read, made, then, back in links:
-            if layer.quick:
-                winograd.convolve_into(made, read, layer.conv.weight, layer.conv.stride[0], back, then)
-            else:
+        from ops.models.kernels import chain
+
+        for quick, some in itertools.groupby(links, key=lambda link: link.layer.quick):
+            if quick:
+                table = _table(together := list(some), self.images, match_threads())
+                maps = np.array([[_placed(each) for each in link.maps()] for link in together], np.int64)
+                chain.convolve_each(*table.numbers(maps), self.images, *table.memory())
+                continue
+            for layer, read, made, then, back in some:
                 direct = layer.conv.led_back(read, *made.shape[2:]) if back else layer.conv(read)
                 then.whole(direct.contiguous(memory_format=torch.channels_last), made)
 
@@ -97,37 +107,91 @@ class Groups:
     def run(self, links: Sequence[Link]) -> None:
         """Compute all convolutions for one group of images after another."""
         from ops.models.kernels import chain
-        from ops.models.kernels import winograd as compiled
-        from ops.models.kernels.finish import NUMBERS
-        from ops.models.kernels.panels import ROWS
 
+        table = _table(links, self.together, self.threads, group=True)
         own = {each.data_ptr() for each in self.maps.values()}
-        rows, maps, kernels, norms, most, room = [], [], list[np.ndarray](), [], 0, 0
-        for layer, read, made, then, back in links:
-            then.check()
-            stride = layer.conv.stride[0]
-            begin, end = transforms(stride, back)
-            kernel = transformed(layer.conv.weight, stride, back)
-            tiles = self.together * count_tiles(made.shape[2], made.shape[3], end.step)
-            size, panel = winograd.portions(tiles, ROWS, 1)
-            numbers = compiled.NUMBERS[begin.kind], begin.step, begin.before, compiled.NUMBERS[end.kind], end.step
-            rows.append((*numbers, NUMBERS[then.kind], *kernel.shape, *read.shape[2:], *made.shape[2:], size, panel))
-            maps.append([self._map(each, own) for each in (read, made, then.beside, then.active, then.slopes)])
-            kernels.append(kernel)
-            norms.append(0 if then.norm is None else then.norm.ctypes.data)
-            needed = compiled.working_memory(len(kernel), size, max(read.shape[1], made.shape[1]), end.step)
-            most, room = max(most, tiles), max(room, needed)
-        addresses = [each.ctypes.data for each in kernels]
-        table = [np.array(each, np.int64) for each in (rows, maps, addresses, norms)]
-        memory = aligned(self.threads, room)
-        chain.convolve_chain(*table, self.images, self.together, self.threads, np.arange(most), memory)
+        maps = np.array([[_placed(each, self.together, own) for each in link.maps()] for link in links], np.int64)
+        chain.convolve_chain(*table.numbers(maps), self.images, self.together, *table.memory())
 
-    def _map(self, maps: torch.Tensor | None, own: set[int]) -> tuple[int, int, int]:
-        """Return where the maps lie, and how many bytes lie between those of two images, and of two threads."""
-        if maps is None:
-            return 0, 0, 0
-        address, image = maps.data_ptr(), maps.nbytes // len(maps)
-        return (address, 0, self.together * image) if address in own else (address, image, 0)
+
+def _placed(maps: torch.Tensor | None, together: int = 0, own: Container[int] = ()) -> tuple[int, int, int]:
+    """Return where the maps lie, and how many bytes lie between those of two images, and of two threads.
+
+    Maps at the addresses in `own` are of `together` images for each thread.
+    """
+    if maps is None:
+        return 0, 0, 0
+    address, image = maps.data_ptr(), maps.nbytes // len(maps)
+    return (address, 0, together * image) if address in own else (address, image, 0)
+
+
+class _Table(NamedTuple):
+    """What compiled loops are told of some links, but for where maps lie."""
+
+    rows: np.ndarray
+    kernels: np.ndarray
+    norms: np.ndarray
+    places: np.ndarray
+    threads: int
+    room: int
+    """Numbers that a thread works on."""
+    arrays: list[np.ndarray]
+    """That the addresses are of."""
+    nbytes: int
+    """Of kernels that nobody else keeps."""
+
+    def numbers(self, maps: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return `links`, `maps`, `kernels` and `norms`, as `ops.models.kernels.chain` has them."""
+        return self.rows, maps, self.kernels, self.norms
+
+    def memory(self) -> tuple[int, np.ndarray, np.ndarray]:
+        """Return `workers`, `places` and `memory`."""
+        return self.threads, self.places, aligned(self.threads, self.room)
+
+
+def _table(links: Sequence[Link], images: int, threads: int, group: bool = False) -> _Table:
+    """Return the table of convolutions of so many images at once: a `group` that a thread has for itself, or all of them."""
+    for link in links:
+        link.then.check()
+    key = [
+        (link.back, link.then.kind, id(link.then.norm), *link.read.shape[1:], *link.made.shape[1:]) for link in links
+    ]
+    weights = [link.layer.conv.weight for link in links]
+    name = images, threads, group, *key, *(weight.data_ptr() for weight in weights)
+    return made_once(weights, name, lambda: _described(links, images, threads, group))
+
+
+def _described(links: Sequence[Link], images: int, threads: int, group: bool) -> _Table:
+    from ops.models.kernels import winograd as compiled
+    from ops.models.kernels.finish import NUMBERS
+
+    rows, kernels, norms, most, room = [], list[np.ndarray](), list[np.ndarray | None](), 0, 0
+    for layer, read, made, then, back in links:
+        stride = layer.conv.stride[0]
+        begin, end = transforms(stride, back)
+        kernel = transformed(layer.conv.weight, stride, back)
+        tiles = images * count_tiles(made.shape[2], made.shape[3], end.step)
+        size, panel = winograd.portions(tiles, winograd.together(kernel), 1 if group else threads)
+        numbers = compiled.NUMBERS[begin.kind], begin.step, begin.before, compiled.NUMBERS[end.kind], end.step
+        rows.append((*numbers, NUMBERS[then.kind], *kernel.shape, *read.shape[2:], *made.shape[2:], size, panel))
+        kernels.append(kernel)
+        norms.append(then.norm)
+        needed = compiled.working_memory(len(kernel), size, max(read.shape[1], made.shape[1]), end.step)
+        most, room = max(most, tiles), max(room, needed)
+    return _Table(
+        rows=np.array(rows, np.int64),
+        kernels=_addresses(kernels),
+        norms=_addresses(norms),
+        places=np.arange(most),
+        threads=threads,
+        room=room,
+        arrays=[*kernels, *(each for each in norms if each is not None)],
+        nbytes=sum(each.nbytes for each in kernels if not is_kept(each)),
+    )
+
+
+def _addresses(arrays: Sequence[np.ndarray | None]) -> np.ndarray:
+    return np.array([0 if each is None else each.ctypes.data for each in arrays], np.int64)
 
 
 def _memory(maps: dict[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> torch.Tensor:

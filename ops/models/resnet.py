@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.grad import conv2d_input
 
 from ops.models import blocks as passing
-from ops.models import windows, winograd
+from ops.models import stem, windows, winograd
 from ops.models.base import Classifier
 from ops.models.config import Architecture
 from ops.models.norm_silu import fits, norm_silu
@@ -124,22 +124,25 @@ class ResNet(Classifier):
     """A stem, blocks, a last norm and activation, and the mean over all pixels or over each part of a grid."""
 
     def __init__(
-        self, stem: Conv, blocks: Sequence[nn.Module], channels: int, classes: int, architecture: Architecture
+        self, first: Conv, blocks: Sequence[nn.Module], channels: int, classes: int, architecture: Architecture
     ) -> None:
         super().__init__(channels * architecture.grid**2, classes)
-        self.stem = stem
+        self.stem = first
         self.blocks = nn.Sequential(*blocks)
         self.norm = NormAct(channels, architecture.activation)
         self.grid = architecture.grid
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features (N, C grid^2), means over parts of the last map, of images (N, 3, H, W) in [0, 1]."""
-        mapped, active, blocks = self.stem(self.normalise(x)), None, passing.blocks_of(self)
         remembered = None if torch.compiler.is_compiling() else windows.asked(self)
         if remembered is not None:
-            mapped, active, blocks = remembered.pass_blocks(mapped)
-        last = self._last_map(mapped, active, blocks)
+            last = self._last_map(*remembered.pass_blocks(x))
+        else:
+            last = self._last_map(self._mapped(x), None, passing.blocks_of(self))
         return last.mean(dim=(2, 3)) if self.grid == 1 else F.adaptive_avg_pool2d(last, self.grid).flatten(1)
+
+    def _mapped(self, x: torch.Tensor) -> torch.Tensor:
+        return stem.map_images(self, x) if stem.fits(self, x) else self.stem(self.normalise(x))
 
     def _last_map(
         self, x: torch.Tensor, active: torch.Tensor | None, blocks: list[PreActBlock | WideBlock]
@@ -156,8 +159,8 @@ class ResNet(Classifier):
 
 def preact_resnet(architecture: Architecture, classes: int) -> ResNet:
     """Return a PreActResNet; every stage but the first halves the sides."""
-    stem = Conv(3, architecture.widths[0], stride=architecture.stem_stride)
-    return _resnet(PreActBlock, stem, architecture.widths, architecture.blocks, classes, architecture)
+    first = Conv(3, architecture.widths[0], stride=architecture.stem_stride)
+    return _resnet(PreActBlock, first, architecture.widths, architecture.blocks, classes, architecture)
 
 
 def wide_resnet(architecture: Architecture, classes: int) -> ResNet:
@@ -169,15 +172,15 @@ def wide_resnet(architecture: Architecture, classes: int) -> ResNet:
 
 def _resnet(
     block: type[PreActBlock] | type[WideBlock],
-    stem: Conv,
+    first: Conv,
     widths: Sequence[int],
     counts: Sequence[int],
     classes: int,
     architecture: Architecture,
 ) -> ResNet:
-    blocks, channels = [], stem.out_channels
+    blocks, channels = [], first.out_channels
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
         for number in range(count):
             blocks.append(block(channels, width, 2 if stage and not number else 1, architecture.activation))
             channels = width
-    return ResNet(stem, blocks, channels, classes, architecture)
+    return ResNet(first, blocks, channels, classes, architecture)

@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ops.models import norm_silu, winograd
+from ops.models import norm_silu, stem, winograd
 from ops.models.blocks import blocks_of, norms_after, statistics
 from ops.models.finish import Finish
-from ops.models.kernels.compiling import match_threads, pixels_of
+from ops.models.kernels.compiling import match_threads
 from ops.models.schemes import STEP, count_tiles
 
 if TYPE_CHECKING:
     from ops.models.blocks import Block
-    from ops.models.resnet import NormAct, ResNet
+    from ops.models.resnet import ResNet
 
 MAPS_BYTES = 2**31
 """Of remembered maps; the blocks beyond are computed as a whole."""
@@ -59,7 +59,9 @@ class Window(NamedTuple):
 
 
 MAPS = 3
-"""That a block adds to those of the blocks before it: see `_pass_block`."""
+"""That a block adds to those of the stem and of the blocks before it: see `_pass_block`."""
+FIRST = 2
+"""The stem's map, and what the first norm and SiLU make of it."""
 
 
 class Windows:
@@ -68,16 +70,18 @@ class Windows:
     def __init__(self, model: "ResNet", kept: list[torch.Tensor]) -> None:
         self.model, self.kept, self.tried = model, kept, list[torch.Tensor]()
         self.rows = np.empty(0, np.int64)
-        self.shared = False
-        """Whether several rows are changes of one image."""
+        self.maps = np.empty((0, 4), np.int64)
+        """See `ops.models.kernels.tiles.keep_windows`."""
         self.window: Window | None = None
-        self.places = np.empty(0, np.int64)
+        self.reached = list[Window]()
+        """Where the maps change: those of the stem, and what each convolution of the blocks makes."""
 
     def spread(self, rows: torch.Tensor) -> None:
         """Let each row (R,) of the next batches be a change of the remembered image that `rows` int64 says."""
         self.rows = rows.numpy()
-        self.shared = len(np.unique(self.rows)) < len(self.rows)
-        self.tried = [each[rows] for each in self.kept]
+        self.tried = [each[rows].contiguous(memory_format=torch.channels_last) for each in self.kept]
+        pairs = enumerate(zip(self.tried, self.kept, strict=True))
+        self.maps = np.array([(t.data_ptr(), k.data_ptr(), k.shape[1], _level(n)) for n, (t, k) in pairs])
 
     @contextmanager
     def changed(self, top: torch.Tensor, left: torch.Tensor, side: int) -> Iterator[None]:
@@ -95,19 +99,8 @@ class Windows:
         from ops.models.kernels import tiles
 
         match_threads()
-        size = count_tiles(self.tried[0].shape[2], self.tried[0].shape[3])
-        row, tile = np.divmod(self.places, size)
-        took = chosen.numpy()[row]
-        taken, stale = self.places[took], self.places[~took]
-        settled = self.rows[row[took]] * size + tile[took]
-        if self.shared and len(taken):  # the same tiles of the other rows of those images
-            other, which = np.nonzero((self.rows[:, None] == settled // size) & ~chosen.numpy()[:, None])
-            stale = np.concatenate([stale, other * size + tile[took][which]])
-        fresh = self.rows[stale // size] * size + stale % size
-        for tried, kept in zip(self.tried, self.kept, strict=True):
-            if len(taken):
-                tiles.copy_tiles(pixels_of(tried), taken, pixels_of(kept), settled)
-            tiles.copy_tiles(pixels_of(kept), fresh, pixels_of(tried), stale)
+        reached = np.stack([np.stack(window, axis=1) for window in self.reached], axis=1)
+        tiles.keep_windows(self.maps, self.rows, chosen.numpy(), reached, *self.kept[0].shape[2:])
 
     def only(self, order: torch.Tensor) -> "Windows":
         """Return the same for the images at `order` (M,) int64, which moves few: those that are not at their place."""
@@ -116,22 +109,30 @@ class Windows:
             each[moved] = each[order[moved]]
         return Windows(self.model, [each[:count] for each in self.kept])
 
-    def pass_blocks(self, x: torch.Tensor) -> "tuple[torch.Tensor, torch.Tensor, list[Block]]":
-        """Return the map after the first blocks, given the stem's map `x` (N, C, H, W), its activation, and the blocks left."""
+    def pass_blocks(self, images: torch.Tensor) -> "tuple[torch.Tensor, torch.Tensor, list[Block]]":
+        """Return the map after the first blocks, given `images` (N, C, H, W), its activation, and the blocks that are left."""
         assert self.window is not None
-        height, width = x.shape[2:]
+        height, width = self.tried[0].shape[2:]
         window = self.window.halved() if self.model.stem.stride == (2, 2) else self.window.wider(height, width)
-        self.places = window.tiles(height, width)
+        self.reached = [window]
         blocks, count = blocks_of(self.model), len(self.kept) // MAPS
-        _activate(blocks[0].norm1, x, self.places, self.tried[0])
+        mapped, active = self.tried[:FIRST]
+        places = [window.tiles(height, width)]
+        stem.map_tiles(self.model, images, places[0], mapped, active, statistics(blocks[0].norm1))
         for number in range(count):
             places = []
             for _ in range(2):
                 window = window.wider(height, width)
+                self.reached.append(window)
                 places.append(window.tiles(height, width))
-            _pass_block(self.model, number, x, self.tried[MAPS * number : MAPS * number + MAPS + 1], places)
-            x, self.places = self.tried[MAPS * number + 2], places[-1]
-        return x, self.tried[-1], blocks[count:]
+            _pass_block(self.model, number, self.tried, places)
+        return self.tried[-2], self.tried[-1], blocks[count:]
+
+
+def _level(number: int) -> int:
+    """Return which of the windows that a change reaches is that of a map: see `FIRST` and `MAPS`."""
+    block, place = divmod(number - FIRST, MAPS)
+    return 0 if number < FIRST else 2 * block + (1 if place == 0 else 2)
 
 
 def asked(model: "ResNet") -> Windows | None:
@@ -160,23 +161,24 @@ def remember(model: nn.Module, images: torch.Tensor, side: int, rows: int | None
     sides = images.shape[2] // model.stem.stride[0], images.shape[3] // model.stem.stride[0]
     blocks, image_bytes, count = blocks_of(model), 4 * math.prod(sides), 0
     copies = len(images) + (len(images) if rows is None else rows)
-    left = MAPS_BYTES - copies * model.stem.out_channels * image_bytes
+    left = MAPS_BYTES - FIRST * copies * model.stem.out_channels * image_bytes
     for block in blocks:
         left -= MAPS * copies * block.conv1.out_channels * image_bytes
         if left < 0 or not _is_local(block, len(images), sides):
             break
         count += 1
-    if not count or not winograd.computes(images):
+    if not count or not stem.fits(model, images):
         return None
-    x = model.stem(model.normalise(images))
-    everywhere = np.arange(len(x) * count_tiles(x.shape[2], x.shape[3]))
-    kept = [torch.empty_like(x)]
-    _activate(blocks[0].norm1, x, everywhere, kept[0])
+
+    def maps(conv: nn.Conv2d, number: int) -> list[torch.Tensor]:
+        shape = len(images), conv.out_channels, *sides
+        return [torch.empty(shape, memory_format=torch.channels_last) for _ in range(number)]
+
+    everywhere, kept = np.arange(len(images) * count_tiles(*sides)), maps(model.stem, FIRST)
+    stem.map_tiles(model, images, everywhere, kept[0], kept[1], statistics(blocks[0].norm1))
     for number, block in enumerate(blocks[:count]):
-        shape = len(x), block.conv1.out_channels, *sides
-        kept += [torch.empty(shape, memory_format=torch.channels_last) for _ in range(MAPS)]
-        _pass_block(model, number, x, kept[-MAPS - 1 :], [everywhere] * 2)
-        x = kept[-2]
+        kept += maps(block.conv1, MAPS)
+        _pass_block(model, number, kept, [everywhere] * 2)
     return Windows(model, kept)
 
 
@@ -191,26 +193,17 @@ def _is_local(block: "Block", count: int, sides: tuple[int, int]) -> bool:
     )
 
 
-def _pass_block(
-    model: "ResNet", number: int, x: torch.Tensor, maps: Sequence[torch.Tensor], places: Sequence[np.ndarray]
-) -> None:
-    """Compute the tiles of a block's maps that change, at `places` for its two convolutions, given its input `x`.
+def _pass_block(model: "ResNet", number: int, maps: Sequence[torch.Tensor], places: Sequence[np.ndarray]) -> None:
+    """Compute the tiles of a block's maps that change, at `places` for its two convolutions.
 
-    The `maps` are what its convolutions read, of which the first is known, its output, and what the next norm and SiLU make
-    of that.
+    Of all `maps`, those of a block are its input and what the first norm and SiLU make of that, which are known; what the
+    second convolution reads, the block's output, and what the next norm and SiLU make of it.
     """
     blocks = blocks_of(model)
     block, after = blocks[number], norms_after(blocks, model.norm)[number]
-    first, second, out, active = maps
+    x, first, second, out, active = maps[MAPS * number : MAPS * (number + 1) + FIRST]
     then = Finish("activated", active=second, norm=statistics(block.norm2))
     winograd.convolve_tiles(first, block.conv1.weight, second, places[0], then=then)
     beside = x if block.shortcut is None else block.shortcut(first)
     then = Finish("sum activated", beside, active, norm=statistics(after))
     winograd.convolve_tiles(second, block.conv2.weight, out, places[1], then=then)
-
-
-def _activate(act: "NormAct", x: torch.Tensor, places: np.ndarray, y: torch.Tensor) -> None:
-    from ops.models.kernels import tiles
-
-    match_threads()
-    tiles.normalise_silu(pixels_of(x), places, *statistics(act), pixels_of(y))

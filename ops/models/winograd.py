@@ -135,17 +135,25 @@ def convolve_tiles(
     if x.shape[1] % CHANNELS or y.shape[1] % CHANNELS:
         raise ValueError(f"{x.shape[1]} and {y.shape[1]} channels are not multiples of {CHANNELS}")
     from ops.models.kernels import winograd as compiled
-    from ops.models.kernels.panels import ROWS
 
     threads, (begin, end) = match_threads(), transforms(stride, back)
     kernel = transformed(weight, stride, back)
-    # so few at a time that their points stay in a core's cache, and more where the kernel has to come from memory
-    size, rows = portions(len(places), ROWS * (1 if kernel.nbytes <= CACHED_BYTES else 8), threads)
+    size, rows = portions(len(places), together(kernel), threads)
     memory = aligned(threads, compiled.working_memory(len(kernel), size, max(x.shape[1], y.shape[1]), end.step))
     compiled.convolve(
         compiled.NUMBERS[begin.kind], pixels_of(x), begin.step, begin.before, kernel, compiled.NUMBERS[end.kind],
         pixels_of(y), end.step, places, size, rows, memory, *then.arguments(),
     )  # fmt: skip
+
+
+def together(kernel: np.ndarray) -> int:
+    """Return how many tiles to take at once: so few that their points stay in a core's cache, and more for large kernels.
+
+    Those have to come from memory for every portion.
+    """
+    from ops.models.kernels.panels import ROWS
+
+    return ROWS * (1 if kernel.nbytes <= CACHED_BYTES else 8)
 
 
 def portions(tiles: int, size: int, threads: int) -> tuple[int, int]:

@@ -49,7 +49,7 @@ def test_both_sides_find_the_robust_accuracy_of_a_linear_model():
     eps = float(np.median(distance.min(axis=1)[3:]))
     decided = np.abs(distance.min(axis=1) - eps) > 0.02 * eps
 
-    found = judge(model, images, Threat(norm="linf", eps=eps), 16, perf_counter, steps=30)
+    found = judge(model, images, Threat(norm="linf", eps=eps), perf_counter, steps=30)
     assert found["clean"] == [False] * 3 + [True] * (COUNT - 3)
     for side in SIDES:
         assert np.array_equal(np.array(found[side]["robust"])[decided], (distance.min(axis=1) > eps)[decided])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ops.models.build import build_classifier
+from ops.models.chain import Layer, Link, Whole
 from ops.models.config import Architecture
 from ops.models.norm_silu import norm_silu
 from ops.models.windows import remember
@@ -37,6 +38,9 @@ def compile_all() -> None:
     with torch.no_grad(), known.changed(corner, corner, 1):
         model(pixels)
     known.keep(corner == 0)
+    convolution = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
+    with torch.no_grad():
+        Whole(len(images)).run([Link(Layer(convolution, quick=True), images, torch.empty_like(images))])  # type: ignore[arg-type]
     model.requires_grad_(False)(pixels.requires_grad_(True)).sum().backward()
 
 

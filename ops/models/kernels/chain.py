@@ -1,33 +1,42 @@
-"""Convolutions one after another, some images at a time: what stands between them stays in a core's cache."""
-
-from collections.abc import Sequence
-from typing import Any
+"""Convolutions one after another; some images at a time, what stands between them stays in a core's cache."""
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, njit, prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit, prange
 
-from ops.models.kernels.compiling import OPTIONS
+from ops.models.kernels.addresses import numbers_at
+from ops.models.kernels.compiling import INNER, OPTIONS
 from ops.models.kernels.finish import DISTANT
 from ops.models.kernels.winograd import pass_tiles, working_memory
 
 
-@intrinsic
-def _pointer(_, address):  # type: ignore[no-untyped-def]
-    """Return a pointer to what lies at an address."""
+@njit(**INNER)
+def pass_link(link, maps, kernel, norm, count, begin, worker, first, step, places, memory):  # type: ignore[no-untyped-def]
+    """Take `count` images from number `begin` on through one convolution, every so manyth group of its tiles.
 
-    def generate(context: Any, b: ir.IRBuilder, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
-        return b.inttoptr(values[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), generate
-
-
-@njit(inline="always")
-def numbers_at(address, shape):  # type: ignore[no-untyped-def]
-    """Return the float32 numbers that lie at an address, as an array."""
-    return carray(_pointer(address), shape, np.float32)  # type: ignore[call-arg]
+    The arguments are those of `convolve_chain`, for this convolution: of its tiles those from number `first` on, and `step`
+    further on, and so on.
+    """
+    reading, read_step, before, writing, made_step, finishing = link[:6]
+    points, panels, channels, wide, height, width, high, across, size, rows = link[6:]
+    out = panels * wide
+    # a loop's own counter has no sign, and with it sums of addresses would be floats
+    addresses = maps[:, 0] + np.int64(begin) * maps[:, 1] + np.int64(worker) * maps[:, 2]
+    read = numbers_at(addresses[0], (count, height, width, channels))
+    made = numbers_at(addresses[1], (count, high, across, out))
+    whole = (count * high * across * out,)
+    beside = numbers_at(addresses[2], whole)
+    active = numbers_at(addresses[3], whole)
+    slopes = numbers_at(addresses[4], whole)
+    taps = numbers_at(kernel, (points, panels, channels, wide))
+    statistics = numbers_at(norm, (3 * out,))
+    tiles = count * ((high + made_step - 1) // made_step) * ((across + made_step - 1) // made_step)
+    room = memory[: working_memory(points, size, max(channels, out), made_step)]
+    distant = DISTANT[finishing] & (maps[:, 1] != 0)
+    for tile in range(first, tiles, step):
+        pass_tiles(
+            reading, read, read_step, before, taps, writing, made, made_step, places[:tiles], tile, min(size, tiles - tile),
+            tile + step, rows, room, finishing, beside, active, slopes, statistics, distant,
+        )  # fmt: skip
 
 
 @njit(**OPTIONS)
@@ -43,25 +52,23 @@ def convolve_chain(links, maps, kernels, norms, images, together, workers, place
     """
     for worker in prange(workers):
         for begin in range(worker * together, images, workers * together):
-            count = min(together, images - begin)
             for link in range(len(links)):
-                reading, read_step, before, writing, made_step, finishing = links[link, :6]
-                points, panels, channels, wide, height, width, high, across, size, rows = links[link, 6:]
-                out = panels * wide
-                first = maps[link, :, 0] + begin * maps[link, :, 1] + worker * maps[link, :, 2]
-                read = numbers_at(first[0], (count, height, width, channels))
-                made = numbers_at(first[1], (count, high, across, out))
-                whole = (count * high * across * out,)
-                beside = numbers_at(first[2], whole)
-                active = numbers_at(first[3], whole)
-                slopes = numbers_at(first[4], whole)
-                kernel = numbers_at(kernels[link], (points, panels, channels, wide))
-                norm = numbers_at(norms[link], (3 * out,))
-                tiles = count * ((high + made_step - 1) // made_step) * ((across + made_step - 1) // made_step)
-                room = memory[worker, : working_memory(points, size, max(channels, out), made_step)]
-                distant = DISTANT[finishing] & (maps[link, :, 1] != 0)
-                for tile in range(0, tiles, size):
-                    pass_tiles(
-                        reading, read, read_step, before, kernel, writing, made, made_step, places[:tiles], tile,
-                        min(size, tiles - tile), tile + size, rows, room, finishing, beside, active, slopes, norm, distant,
-                    )  # fmt: skip
+                pass_link(
+                    links[link], maps[link], kernels[link], norms[link], min(together, images - begin), begin, worker, 0,
+                    links[link, 14], places, memory[worker],
+                )  # fmt: skip
+
+
+@njit(**OPTIONS)
+def convolve_each(links, maps, kernels, norms, images, workers, places, memory):  # type: ignore[no-untyped-def]
+    """Take all `images` through one convolution after the other, the tiles of each divided among `workers` threads.
+
+    The arguments are those of `convolve_chain`; maps of several images have no parts for threads.
+    """
+    for link in range(len(links)):
+        size = links[link, 14]
+        for worker in prange(workers):
+            pass_link(
+                links[link], maps[link], kernels[link], norms[link], images, 0, 0, worker * size, workers * size, places,
+                memory[worker],
+            )  # fmt: skip

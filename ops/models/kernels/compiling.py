@@ -1,6 +1,7 @@
 """How loops are compiled, on how many threads they run, and what they see of a tensor."""
 
 import hashlib
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ OPTIONS: dict[str, Any] = {
 }
 INNER = {**OPTIONS, "parallel": False}
 """Of functions that loops call."""
+_MATCHED = threading.local()
 
 
 def forget_stale(folder: Path) -> None:
@@ -41,15 +43,19 @@ def forget_stale(folder: Path) -> None:
 def match_threads() -> int:
     """Let compiled loops use as many threads as torch does, and leave torch its own; return how many that are.
 
-    numba starts its threads at the first call, and OpenMP then forgets how many torch was told to use.
+    numba starts its threads at the first call, and OpenMP then forgets how many torch was told to use. Each thread of the
+    program has its own number; where it is right already, nothing is asked of numba, which takes longer than small loops.
     """
+    threads = torch.get_num_threads()
+    if getattr(_MATCHED, "threads", None) == threads:
+        return int(_MATCHED.compiled)
     from numba import config, set_num_threads
 
-    threads = torch.get_num_threads()
     compiled = min(threads, int(config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     set_num_threads(compiled)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+    _MATCHED.threads, _MATCHED.compiled = threads, compiled
     return compiled
 
 

@@ -79,6 +79,11 @@ def _sum_activated(slopes: bool) -> Kind:
     return Kind(put, ("beside",), ("made", *_activated(slopes).writes), has_norm=True)
 
 
+def _kept_activated(here: Here) -> None:
+    here.store("made", here.x)
+    _activate(here, here.x, slopes=False)
+
+
 def _by_slopes(here: Here) -> None:
     here.store("made", here.x * here.load("slopes"))
 
@@ -95,6 +100,7 @@ KINDS = {
     "as it is": Kind(lambda here: here.store("made", here.x)),
     "activated": _activated(slopes=False),
     "activated, slopes": _activated(slopes=True),
+    "kept, activated": Kind(_kept_activated, writes=("made", "active"), has_norm=True),
     "sum activated": _sum_activated(slopes=False),
     "sum activated, slopes": _sum_activated(slopes=True),
     "by slopes": Kind(_by_slopes, ("slopes",)),

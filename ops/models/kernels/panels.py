@@ -15,39 +15,54 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ops.models.kernels.vectors import LANES, NUMBER, PLACE, fused
+from ops.models.schemes import STEP
 
 ROWS = 14 if LANES == 16 else 6
 """At most: with two vectors of outputs, what the registers hold (32 with AVX-512, else 16)."""
 WIDTHS = (1, 2)
 """Vectors of outputs."""
+LINES = 2 if LANES == 16 else 1
+"""Of pixels in a panel of `pixel_panel`: with two vectors of outputs, what the registers hold."""
 VECTOR = ir.VectorType(NUMBER, LANES)
 
 
-def _panel(b: ir.IRBuilder, rows: int, width: int, memory: Sequence[ir.Value], shape: Sequence[ir.Value]) -> None:
-    """Append the product of one panel; see `panel`."""
-    (points, kernel, products), (blocks, points_apart, products_apart) = memory, shape
+def _panel(
+    b: ir.IRBuilder,
+    places: Sequence[ir.Value],
+    width: int,
+    memory: Sequence[ir.Value],
+    counts: Sequence[ir.Value],
+    apart: Sequence[ir.Value],
+) -> None:
+    """Append the product of one panel, of as many rows as there are `places`, those of their numbers in a block.
+
+    `memory` is where points, kernel and products begin. `counts` are how many blocks there are, and how many channels each
+    has; `apart` says how far the points of two blocks are apart, the products of two vectors, and of two rows.
+    """
+    (points, kernel, products), (blocks, channels) = memory, counts
+    points_apart, products_apart, rows_apart = apart
     multiply_add = fused(b, VECTOR)
     # the compiler moves what is allocated, filled and read only here into registers
-    sums = [[cgutils.alloca_once(b, VECTOR) for _ in range(width)] for _ in range(rows)]
+    sums = [[cgutils.alloca_once(b, VECTOR) for _ in range(width)] for _ in places]
     for total in itertools.chain(*sums):
         b.store(ir.Constant(VECTOR, [0.0] * LANES), total)
     with cgutils.for_range(b, blocks) as block:
         here = b.gep(points, [b.mul(block.index, points_apart)])
-        taps = b.gep(kernel, [b.mul(block.index, PLACE(LANES * width * LANES))])
+        taps = b.gep(kernel, [b.mul(b.mul(block.index, channels), PLACE(width * LANES))])
         # not unrolled: the compiler would load ahead, and run out of registers
-        with cgutils.for_range(b, PLACE(LANES)) as channel:
+        with cgutils.for_range(b, channels) as channel:
             number = b.gep(here, [channel.index])
             tap = b.gep(taps, [b.mul(channel.index, PLACE(width * LANES))])
             weights = [_load(b, tap, vector * LANES) for vector in range(width)]
-            for row in range(rows):
-                every = _everywhere(b, b.load(b.gep(number, [PLACE(row * LANES)])))
-                for weight, total in zip(weights, sums[row], strict=True):
+            for place, totals in zip(places, sums, strict=True):
+                every = _everywhere(b, b.load(b.gep(number, [place])))
+                for weight, total in zip(weights, totals, strict=True):
                     b.store(b.call(multiply_add, [every, weight, b.load(total)]), total)
     for vector in range(width):
         to = b.gep(products, [b.mul(products_apart, PLACE(vector))])
-        for row in range(rows):
-            place = b.gep(to, [PLACE(row * LANES)])
-            b.store(b.load(sums[row][vector]), b.bitcast(place, VECTOR.as_pointer()), align=4)
+        for row, made in enumerate(sums):
+            place = b.gep(to, [b.mul(rows_apart, PLACE(row))])
+            b.store(b.load(made[vector]), b.bitcast(place, VECTOR.as_pointer()), align=4)
 
 
 def _load(b: ir.IRBuilder, memory: ir.Value, after: int) -> ir.Value:
@@ -88,8 +103,50 @@ def panel(  # type: ignore[no-untyped-def]
                 block = builder.append_basic_block()
                 choice.add_case(PLACE(many + wide * ROWS), block)
                 builder.position_at_end(block)
-                _panel(builder, many, wide, memory, (blocks, points_apart, products_apart))
+                places = [PLACE(row * LANES) for row in range(many)]
+                apart = points_apart, products_apart, PLACE(LANES)
+                _panel(builder, places, wide, memory, (blocks, PLACE(LANES)), apart)
                 builder.branch(after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def pixel_panel(  # type: ignore[no-untyped-def]
+    _, width, pixels, at, line, apart, blocks, channels, blocks_apart, kernel, place, products, to, products_apart,
+    rows_apart,
+):  # fmt: skip
+    """Put a panel of LINES lines of STEP pixels each and `width` (of WIDTHS) vectors of outputs into `products`.
+
+    Arrays are flat. The first pixel's numbers are at `pixels[at]`, `blocks` times `channels` of them, `blocks_apart`; lines
+    are `line` numbers apart, and pixels in them `apart`. From `kernel[place]` on, `width` LANES outputs for each of these
+    numbers. Products are LANES numbers for each pixel and vector, from `products[to]` on: vectors are `products_apart`, and
+    pixels `rows_apart`, one line after the other.
+    """
+    signature = types.void(types.intp, pixels, *([types.intp] * 6), kernel, types.intp, products, *([types.intp] * 3))
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
+        width, _, at, line, apart, blocks, channels, blocks_apart, _, place, _, to, products_apart, rows_apart = values
+        memory = [
+            builder.gep(context.make_array(sig.args[array])(context, builder, values[array]).data, [begin])
+            for array, begin in ((1, at), (8, place), (10, to))
+        ]
+        after = builder.append_basic_block()
+        choice = builder.switch(width, after)
+        for wide in WIDTHS:
+            block = builder.append_basic_block()
+            choice.add_case(PLACE(wide), block)
+            builder.position_at_end(block)
+            places = [
+                builder.add(builder.mul(line, PLACE(i)), builder.mul(apart, PLACE(j)))
+                for i in range(LINES)
+                for j in range(STEP)
+            ]
+            strides = blocks_apart, products_apart, rows_apart
+            _panel(builder, places, wide, memory, (blocks, channels), strides)
+            builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 

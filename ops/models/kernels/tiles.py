@@ -1,46 +1,52 @@
-"""Compiled loops over some tiles of images on the CPU: squares of `STEP` pixels, counted row by row, image after image.
+"""A compiled loop that settles which changes of remembered images stay; `ops.models.windows` says what these are.
 
-Images are (N, H, W, C) float32, C-contiguous. One iteration is one tile, so that results do not depend on the number of
-threads.
+Maps are (N, H, W, C) float32, C-contiguous. A tile is a square of `STEP` pixels, counted row by row, image after image.
 """
 
 from numba import njit, prange
 
-from ops.models.kernels.compiling import OPTIONS
-from ops.models.kernels.norm_silu import sigmoid
+from ops.models.kernels.addresses import copy_numbers
+from ops.models.kernels.compiling import INNER, OPTIONS
+from ops.models.kernels.vectors import NUMBER_BYTES
 from ops.models.schemes import STEP
 
 
-@njit(inline="always")
-def bounds(place, height, width):  # type: ignore[no-untyped-def]
-    """Return the image of a tile, its first row and the one after its last, and so its columns."""
-    across = (width + STEP - 1) // STEP
-    image, tile = divmod(place, (height + STEP - 1) // STEP * across)
-    top, left = tile // across * STEP, tile % across * STEP
-    return image, top, min(top + STEP, height), left, min(left + STEP, width)
+@njit(**INNER)
+def copy_window(maps, source, target, image, other, window, height, width):  # type: ignore[no-untyped-def]
+    """Copy the tiles that have a pixel in the `window` of `image` to those of the `other` one, in all maps.
+
+    `source` and `target` are the columns of `maps` with the addresses to read from and to write to. A window is its first
+    row and column and those after the last, (L, 4), one for each of the levels that a map may have.
+    """
+    for number in range(len(maps)):
+        channels, level = maps[number, 2], maps[number, 3]
+        top, left = window[level, 0] // STEP * STEP, window[level, 1] // STEP * STEP
+        bottom = min(height, (window[level, 2] + STEP - 1) // STEP * STEP)
+        right = min(width, (window[level, 3] + STEP - 1) // STEP * STEP)
+        pixel = NUMBER_BYTES * channels
+        for i in range(top, bottom):
+            copy_numbers(  # type: ignore[call-arg]
+                maps[number, source] + ((image * height + i) * width + left) * pixel,
+                maps[number, target] + ((other * height + i) * width + left) * pixel,
+                (right - left) * channels,
+            )
 
 
 @njit(**OPTIONS)
-def normalise_silu(x, places, mean, scale, offset, y):  # type: ignore[no-untyped-def]
-    """Put silu((x - mean) scale + offset) in the tiles of `y` at `places` (T,); all but images are (C,) float32."""
-    _, height, width, channels = x.shape
-    for t in prange(len(places)):
-        image, top, bottom, left, right = bounds(places[t], height, width)
-        for i in range(top, bottom):
-            for j in range(left, right):
-                for c in range(channels):
-                    v = (x[image, i, j, c] - mean[c]) * scale[c] + offset[c]
-                    y[image, i, j, c] = v * sigmoid(v)
+def keep_windows(maps, rows, chosen, windows, height, width):  # type: ignore[no-untyped-def]
+    """Let the windows of the rows that are `chosen` (R,) bool stay, and restore all others.
 
-
-@njit(**OPTIONS)
-def copy_tiles(source, source_places, target, target_places):  # type: ignore[no-untyped-def]
-    """Copy the tiles at `source_places` (T,) of `source` to those at `target_places` (T,) of `target`."""
-    _, height, width, channels = source.shape
-    for t in prange(len(source_places)):
-        image, top, bottom, left, right = bounds(source_places[t], height, width)
-        other, _, _, _, _ = bounds(target_places[t], height, width)
-        for i in range(top, bottom):
-            for j in range(left, right):
-                for c in range(channels):
-                    target[other, i, j, c] = source[image, i, j, c]
+    A row of `maps` (M, 4) int64 is where the map of all rows lies, where that of all images does, its channels, and the level
+    of `windows` (R, L, 4) int64 that a change reaches in it. `rows` (R,) int64 says which image a row is a change of. At
+    most one row of an image is chosen; its window is copied into the image, and into the image's other rows.
+    """
+    for row in prange(len(rows)):
+        if chosen[row]:
+            copy_window(maps, 0, 1, row, rows[row], windows[row], height, width)
+    for row in prange(len(rows)):
+        if chosen[row]:
+            continue
+        copy_window(maps, 1, 0, rows[row], row, windows[row], height, width)
+        for other in range(len(rows)):
+            if chosen[other] and rows[other] == rows[row]:
+                copy_window(maps, 1, 0, rows[row], row, windows[other], height, width)

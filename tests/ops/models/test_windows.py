@@ -103,10 +103,10 @@ def test_only_what_a_square_reaches_is_computed(monkeypatch):
 
 def test_maps_stop_where_memory_ends(monkeypatch):
     model, x = network(NETWORKS["preact"]), photographs(8, 16, 16, 0)
-    maps = 2 * 8 * 16 * 16 * 16 * 4  # kept and tried: one before the blocks, and three of each
-    for memory, blocks in ((7 * maps, 2), (7 * maps - 1, 1)):
+    maps = 2 * 8 * 16 * 16 * 16 * 4  # kept and tried: two before the blocks, and three of each
+    for memory, blocks in ((8 * maps, 2), (8 * maps - 1, 1)):
         monkeypatch.setattr(windows, "MAPS_BYTES", memory)
-        assert len(remember(model, x, 4).kept) == 1 + 3 * blocks
+        assert len(remember(model, x, 4).kept) == 2 + 3 * blocks
     monkeypatch.setattr(windows, "MAPS_BYTES", 4 * maps - 1)
     assert remember(model, x, 4) is None
 
