@@ -258,7 +258,8 @@ The same with {widths} channels, {epochs} epochs and TRADES-{steps}: as wide as 
 three meet the usual radius. One portion of {portion} images, which is one batch of the reference's; the evaluation's is as
 large as usual ({batch} rows). Seconds are those of the clock: nothing else should run meanwhile. Where few images stand, the
 evaluation fills its batches: targets, and queries of Square, go through the network side by side. The more images stand, the
-less there is to gain by that.
+less there is to gain by that. Each side was timed once: a ratio close to 3 may come out on the other side of it in another
+hour.
 
 """
 DEEP = """## Speed on photographs, PreAct-ResNet-18

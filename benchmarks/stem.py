@@ -1,0 +1,101 @@
+"""What does an attack ask of a network's first convolution? `ops.models.stem` against torch, layer by layer.
+
+    python -m benchmarks.stem [--json] [--quick]
+
+Both sides normalise images, convolve them to so many channels, and lead a gradient back to the images, in turns; times are
+medians over rounds. Forward both are torch's: what differs is the way back. Errors are the largest difference of the gradient
+from that in double precision, as a share of the largest gradient. With --json, the ratio is that over all layers.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+from ops.runtime import prepare_threads
+
+prepare_threads()
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from benchmarks.results import table  # noqa: E402
+from ops.models.build import build_classifier  # noqa: E402
+from ops.models.config import Architecture  # noqa: E402
+from ops.models.frozen import frozen_parameters  # noqa: E402
+from ops.models.resnet import ResNet  # noqa: E402
+from ops.models.stem import fits, map_images  # noqa: E402
+from ops.runtime import configure_torch  # noqa: E402
+
+LAYERS = [(128, 16, 32, 1), (128, 64, 32, 1), (64, 64, 32, 1), (16, 64, 32, 1), (64, 64, 32, 2), (16, 64, 64, 2)]
+"""Images in the batch, channels that are made, side of the images in pixels, and stride."""
+ROUNDS, QUICK_ROUNDS = 61, 9
+WARM_UP = 2
+
+
+def torchs(model: ResNet, x: torch.Tensor) -> torch.Tensor:
+    """Return the map (N, K, h, w) of images (N, 3, H, W) as torch computes it."""
+    return model.stem(model.normalise(x))
+
+
+SIDES = {"ours": map_images, "torch": torchs}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
+    arguments = parser.parse_args()
+    configure_torch()
+    rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
+    found = [measure(*layer, rounds) for layer in LAYERS]
+    if not arguments.json:
+        print(table(list(found[0]), [list(row.values()) for row in found]))
+        return
+    ours, baseline = (sum(row[f"{side}, ms"] for row in found) for side in SIDES)
+    summary = {"name": "stem", "ratio": round(baseline / ours, 2), "ours": ours, "baseline": baseline}
+    print(json.dumps({**summary, "unit": "ms", "n": rounds, "layers": found}))
+
+
+def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> dict[str, Any]:
+    """Return medians of both sides for one layer, and the errors of their gradients."""
+    rng = torch.Generator().manual_seed(0)
+    architecture = Architecture(widths=[channels], blocks=[1], stem_stride=stride)
+    built: nn.Module = build_classifier(architecture, 2, [0.5] * 3, [0.25] * 3, 0).eval()
+    model = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x, direction = (
+        torch.rand(shape, generator=rng).contiguous(memory_format=torch.channels_last)
+        for shape in ((batch, 3, side, side), (batch, channels, side // stride, side // stride))
+    )
+    x.requires_grad_()
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+    gradients: dict[str, torch.Tensor] = {}
+    with frozen_parameters(model):
+        assert fits(model, x)
+        for number in range(rounds + WARM_UP):
+            for name, mapped in SIDES.items():
+                begun = time.perf_counter()
+                (gradients[name],) = torch.autograd.grad(mapped(model, x), x, direction)
+                if number >= WARM_UP:
+                    seconds[name].append(time.perf_counter() - begun)
+    taken = {name: statistics.median(each) * 1000 for name, each in seconds.items()}
+    twin = x.detach().double().requires_grad_()
+    (exact,) = torch.autograd.grad(torchs(model.double(), twin), twin, direction.double())
+    return {
+        "images": batch,
+        "channels": channels,
+        "side": side,
+        "stride": stride,
+        **{f"{name}, ms": round(value, 2) for name, value in taken.items()},
+        "ratio": round(taken["torch"] / taken["ours"], 2),
+        **{
+            f"error of {name}": f"{float((gradient - exact).abs().max() / exact.abs().max()):.1e}"
+            for name, gradient in gradients.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
