@@ -9,8 +9,6 @@ double precision, as a share of the output's. With --json, the ratio is that of 
 true.
 """
 
-import argparse
-import json
 import statistics
 import time
 from typing import Any
@@ -22,11 +20,10 @@ prepare_threads()
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from benchmarks.results import table  # noqa: E402
+from benchmarks.layers import compare_layers  # noqa: E402
 from ops.models.resnet import Conv  # noqa: E402
 from ops.models.transformed import kept_kernels  # noqa: E402
 from ops.models.winograd import fits, winograd  # noqa: E402
-from ops.runtime import configure_torch  # noqa: E402
 
 LAYERS = [
     *((128, channels, side, 1) for channels, side in ((16, 32), (32, 32), (32, 16), (64, 32), (64, 16), (64, 8))),
@@ -52,20 +49,7 @@ CONVOLUTIONS = {"winograd": winograd, "direct": direct}
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
-    arguments = parser.parse_args()
-    configure_torch()
-    rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
-    found = [measure(*layer, rounds) for layer in LAYERS]
-    if not arguments.json:
-        print(table(list(found[0]), [list(row.values()) for row in found]))
-        return
-    used = [row for row in found if row["used"]]
-    ours, baseline = (sum(row[f"{side}, ms"] for row in used) for side in ("winograd", "direct"))
-    summary = {"name": "convolution", "ratio": round(baseline / ours, 2), "ours": ours, "baseline": baseline}
-    print(json.dumps({**summary, "unit": "ms", "n": rounds, "layers": found}))
+    compare_layers("convolution", __doc__, LAYERS, measure, ("winograd", "direct"), (ROUNDS, QUICK_ROUNDS))
 
 
 def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> dict[str, Any]:

@@ -7,8 +7,6 @@ medians over rounds. Forward both are torch's: what differs is the way back. Err
 from that in double precision, as a share of the largest gradient. With --json, the ratio is that over all layers.
 """
 
-import argparse
-import json
 import statistics
 import time
 from typing import Any
@@ -20,13 +18,12 @@ prepare_threads()
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from benchmarks.results import table  # noqa: E402
+from benchmarks.layers import compare_layers  # noqa: E402
 from ops.models.build import build_classifier  # noqa: E402
 from ops.models.config import Architecture  # noqa: E402
 from ops.models.frozen import frozen_parameters  # noqa: E402
 from ops.models.resnet import ResNet  # noqa: E402
 from ops.models.stem import fits, map_images  # noqa: E402
-from ops.runtime import configure_torch  # noqa: E402
 
 LAYERS = [(128, 16, 32, 1), (128, 64, 32, 1), (64, 64, 32, 1), (16, 64, 32, 1), (64, 64, 32, 2), (16, 64, 64, 2)]
 """Images in the batch, channels that are made, side of the images in pixels, and stride."""
@@ -44,19 +41,7 @@ SIDES = {"ours": map_images, "torch": torchs}
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds instead of {ROUNDS}")
-    arguments = parser.parse_args()
-    configure_torch()
-    rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
-    found = [measure(*layer, rounds) for layer in LAYERS]
-    if not arguments.json:
-        print(table(list(found[0]), [list(row.values()) for row in found]))
-        return
-    ours, baseline = (sum(row[f"{side}, ms"] for row in found) for side in SIDES)
-    summary = {"name": "stem", "ratio": round(baseline / ours, 2), "ours": ours, "baseline": baseline}
-    print(json.dumps({**summary, "unit": "ms", "n": rounds, "layers": found}))
+    compare_layers("stem", __doc__, LAYERS, measure, ("ours", "torch"), (ROUNDS, QUICK_ROUNDS))
 
 
 def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> dict[str, Any]:
