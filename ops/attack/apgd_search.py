@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from ops.attack.attempts import Attempts, Found
+from ops.attack.attempts import Attempts, Found, ended_rows
 from ops.attack.objectives import Objective, evaluate_objective
 from ops.attack.projections import per_image
 from ops.attack.threat import Threat
@@ -106,7 +106,7 @@ def run_search(
             "best_gradient": gradient,
         }
     )
-    leaving = _ended(rows, state.places, wrong)
+    leaving = ended_rows(rows, state.places, wrong)
     for number in range(1, steps + 1):
         if ends and leaving.any():
             state, objective = state.only(~leaving), objective.only(~leaving)
@@ -124,7 +124,7 @@ def run_search(
         resting = state.rests(before)
         if ends and resting.any():
             _keep_best(found, state.only(resting))
-        leaving = _ended(rows, state.places, wrong) | resting
+        leaving = ended_rows(rows, state.places, wrong) | resting
     _keep_best(found, state)
     return found
 
@@ -134,7 +134,3 @@ def _keep_best(found: Found, state: Search) -> None:
     standing = ~found.fooled[state.places]
     found.images[state.places[standing]] = state.best[standing]
     found.value[state.places] = state.best_value
-
-
-def _ended(rows: Attempts | None, places: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
-    return wrong if rows is None else rows.ended(places, wrong)

@@ -87,6 +87,11 @@ class Attempts:
         return numbers >= self.fooling[places]
 
 
+def ended_rows(attempts: Attempts | None, rows: torch.Tensor, fooled: torch.Tensor) -> torch.Tensor:
+    """Return what `Attempts.ended` does; without `attempts` each row is an example of its own, and only itself ends."""
+    return fooled if attempts is None else attempts.ended(rows, fooled)
+
+
 def attempt_in_turn(found: Found, count: int, batch: int, attempt: Callable[[Attempts], Found]) -> None:
     """Improve `found` by `count` attempts, each of them on the examples that stand after those before it.
 

@@ -43,7 +43,8 @@ def fab(
     """
 
     def attempt(rows: Attempts) -> Found:
-        x, begin = images[rows.places], _start(images, threat, example_seeds, rows.places, rows.numbers)
+        x = images[rows.places]
+        begin = _start(x, threat, restart_seeds(example_seeds, rows.places, rows.numbers), rows.numbers)
         return _search(model, x, labels[rows.places], None, begin, threat, steps, rows)
 
     found = Found.nothing(images)
@@ -75,7 +76,8 @@ def fab_targeted(
         ranking = rank_wrong_classes(model(images), labels)
 
     def attempt(rows: Attempts) -> Found:
-        x, begin = images[rows.places], _start(images, threat, example_seeds, rows.places, rows.numbers % restarts)
+        x, numbers = images[rows.places], rows.numbers % restarts
+        begin = _start(x, threat, restart_seeds(example_seeds, rows.places, numbers), numbers)
         classes = ranking[rows.places, rows.numbers // restarts]
         return _search(model, x, labels[rows.places], classes, begin, threat, steps, rows)
 
@@ -86,14 +88,13 @@ def fab_targeted(
     return found.images
 
 
-def _start(
-    images: torch.Tensor, threat: Threat, example_seeds: torch.Tensor, places: torch.Tensor, numbers: torch.Tensor
-) -> torch.Tensor:
-    """Return where the attempts of these `numbers` (R,) on the examples at `places` (R,) start; number 0 at the image."""
-    half = threat.model_copy(update={"eps": threat.eps / 2})
-    x, again = images[places], numbers > 0
-    if again.any():
-        x[again] = random_start(x[again], half, restart_seeds(example_seeds, places[again], numbers[again]))
+def _start(images: torch.Tensor, threat: Threat, seeds: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Return where the attempts of these `seeds` and `numbers` (R,) on `images` (R, ...) start; number 0 at its image."""
+    again = numbers > 0
+    if not again.any():
+        return images
+    half, x = threat.model_copy(update={"eps": threat.eps / 2}), images.clone()
+    x[again] = random_start(images[again], half, seeds[again])
     return x
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from ops.attack.ascent import AdamAscent, SteepestAscent, evaluation_rates
 from ops.attack.attacks import Rule
-from ops.attack.attempts import Attempts, Found, attempt_in_turn, restart_seeds
+from ops.attack.attempts import Attempts, Found, attempt_in_turn, ended_rows, restart_seeds
 from ops.attack.objectives import Objective, objective_of
 from ops.attack.projections import Start, random_start
 from ops.attack.threat import Threat
@@ -80,7 +80,7 @@ def climb(
                 value = objective(logits, labels)
             wrong = logits.detach().argmax(dim=1) != labels
             found.improve(places, Found(x.detach(), value.detach(), wrong, 1 + (~wrong & (step < steps)).long()))
-            ended = wrong if rows is None else rows.ended(places, wrong)
+            ended = ended_rows(rows, places, wrong)
             if step == steps or ended.all():
                 break
             (gradient,) = torch.autograd.grad(value.sum(), x)

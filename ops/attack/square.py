@@ -101,6 +101,7 @@ def square(
                 break
             if len(todo) != left:
                 left, rows = len(todo), todo.repeat(ahead.queries(len(todo), room))
+                ahead.forget()
                 if known:
                     known.spread(rows)
             ahead.note(*_ask(model, standing, rows, len(rows) // left, stretch, known, threat))

@@ -44,6 +44,10 @@ class Ahead:
         """Count `changes` among the queries that were `asked` and stand."""
         self.changes, self.asked = self.changes + changes, self.asked + asked
 
+    def forget(self) -> None:
+        """Let what was counted until now weigh half as much: squares shrink."""
+        self.changes, self.asked = self.changes / 2, self.asked / 2
+
     def queries(self, images: int, batch: int) -> int:
         """Return how many, where so many `images` are left: those for which a query costs least, in `batch` rows at most.
 
@@ -52,6 +56,4 @@ class Ahead:
         p = self.changes / self.asked
         ahead = np.arange(1, max(1, batch // images) + 1)
         standing = (1 - (1 - p) ** ahead) / p
-        # squares shrink: what happened long ago says less
-        self.changes, self.asked = self.changes / 2, self.asked / 2
         return int(ahead[np.argmin((PASS_ROWS + images * ahead) / standing)])

@@ -131,7 +131,8 @@ class _Table(NamedTuple):
     rows: np.ndarray
     kernels: np.ndarray
     norms: np.ndarray
-    places: np.ndarray
+    tiles: int
+    """Of one of the maps that are made, at most."""
     threads: int
     room: int
     """Numbers that a thread works on."""
@@ -146,7 +147,7 @@ class _Table(NamedTuple):
 
     def memory(self) -> tuple[int, np.ndarray, np.ndarray]:
         """Return `workers`, `places` and `memory`."""
-        return self.threads, self.places, aligned(self.threads, self.room)
+        return self.threads, np.arange(self.tiles), aligned(self.threads, self.room)
 
 
 def _table(links: Sequence[Link], images: int, threads: int, group: bool = False) -> _Table:
@@ -182,7 +183,7 @@ def _described(links: Sequence[Link], images: int, threads: int, group: bool) ->
         rows=np.array(rows, np.int64),
         kernels=_addresses(kernels),
         norms=_addresses(norms),
-        places=np.arange(most),
+        tiles=most,
         threads=threads,
         room=room,
         arrays=[*kernels, *(each for each in norms if each is not None)],

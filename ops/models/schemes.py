@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+SIDE = 3
+"""Of a kernel, in pixels."""
 STEP = 4
 """Pixels of a tile's side in the output."""
 
@@ -52,7 +54,7 @@ def transforms(stride: int, back: bool) -> tuple[Tiles, Tiles]:
 
 def multiplications(stride: int) -> float:
     """Return the multiplications of `winograd`, as a share of a direct convolution's, the transforms' aside."""
-    return SCHEMES[stride].points / (9 * STEP**2)
+    return SCHEMES[stride].points / (SIDE**2 * STEP**2)
 
 
 def count_tiles(height: int, width: int, side: int = STEP) -> int:

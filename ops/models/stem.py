@@ -1,7 +1,7 @@
 """A ResNet's first convolution together with the normalisation of its images, for networks that learn nothing, on the CPU.
 
-torch takes several times as long for the gradient of few channels as for the convolution itself. And where only a window of
-an image changes, only the tiles that it reaches are computed; see `ops.models.windows`.
+The gradient of few channels is a product and a sum of shares: `benchmarks.stem` compares it with torch's. And where only a
+window of an image changes, only the tiles that it reaches are computed; see `ops.models.windows`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,11 @@ from ops.models import winograd
 from ops.models.blocks import is_watched
 from ops.models.finish import flat
 from ops.models.kernels.compiling import aligned, match_threads, pixels_of
+from ops.models.schemes import SIDE
 from ops.models.transformed import kept_kernels, made_once, vectors
 
 if TYPE_CHECKING:
     from ops.models.resnet import ResNet
-
-SIDE = 3
-"""Of the kernel, in pixels."""
 
 
 def fits(model: "ResNet", x: torch.Tensor) -> bool:

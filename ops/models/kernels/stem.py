@@ -13,10 +13,7 @@ from ops.models.kernels.compiling import INNER, OPTIONS
 from ops.models.kernels.finish import finish
 from ops.models.kernels.panels import LINES, pixel_panel
 from ops.models.kernels.vectors import LANES
-from ops.models.schemes import STEP
-
-SIDE = 3
-"""Of the kernel, in pixels."""
+from ops.models.schemes import SIDE, STEP
 
 
 @register_jitable

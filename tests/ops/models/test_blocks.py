@@ -81,6 +81,25 @@ def test_kernels_that_nobody_keeps_last_as_long_as_they_are_read(monkeypatch):
             assert torch.equal(a, b)
 
 
+def test_what_loops_are_told_is_written_once_until_a_weight_changes(monkeypatch):
+    model, x, described = network(NETWORKS["three stages"]), photographs(40, 16, 16), chain._described
+    written = []
+    monkeypatch.setattr(chain, "_described", lambda *given: written.append(given[1]) or described(*given))
+    with frozen_parameters(model):
+        outcome(model, x)
+        first = len(written)
+        outcome(model, x)
+        assert len(written) == first > 0
+        outcome(model, x[:9])
+        assert len(written) == 2 * first, "for another number of images once more"
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.weight.detach().mul_(0.9)
+        changed = outcome(model, x)
+    for a, b in zip(changed, outcome(model.double(), x.double()), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=2e-5 * float(b.abs().max()))
+
+
 def test_an_image_is_the_same_in_any_batch_and_on_any_number_of_threads(threads_restored):
     model, x = network(NETWORKS["three stages"]), photographs(41, 32, 32)
     with frozen_parameters(model):
