@@ -1,12 +1,13 @@
 """Is the evaluation as strong as AutoAttack, and how much faster? Against `pyautoattack`.
 
-    python -m benchmarks.autoattack [--cifar10 ZIP] [--parts attacks networks agreement speed depth] [--images 256]
+    python -m benchmarks.autoattack [--cifar10 ZIP] [--parts PART ...] [--photographs 4000]
     python -m benchmarks.autoattack --json [--quick]     # one line; --quick: few images, a twentieth of the steps
 
-Parts: `attacks` (each attack on its own), `agreement`, `speed` and `depth` (whole ensembles), all on photographs: they need a
-zip with the JPEG class folders of CIFAR-10; and `networks` (the speed on networks of the literature's size). --json and --quick
-attack the robust network of the lineage (needs `make demo` first). What is measured is kept in
-`.amalgam/studies/autoattack`, so that a stopped run goes on; `docs/results/evaluation.*` is written from all that is there.
+Parts: `attacks` (each attack on its own), `agreement`, `agreement-l2`, `agreement-l1`, `speed` and `depth` (whole ensembles),
+all on photographs: they need a zip with the JPEG class folders of CIFAR-10; and `networks` (the speed on networks of the
+literature's size). --json and --quick attack the robust network of the lineage (needs `make demo` first). What is measured is
+kept in `.amalgam/studies/autoattack`, so that a stopped run goes on; `docs/results/evaluation.*` is written from all that is
+there.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from ops.runtime import prepare_threads
 prepare_threads()
 
 from benchmarks import autoattack_agreement, autoattack_attacks, autoattack_networks  # noqa: E402
-from benchmarks.autoattack_agreement import AGREEMENT, DEPTH, SPEED  # noqa: E402
+from benchmarks.autoattack_agreement import AGREEMENT, AGREEMENT_L1, AGREEMENT_L2, DEPTH, SPEED  # noqa: E402
 from benchmarks.autoattack_page import summary, write  # noqa: E402
 from ops.attack.attacks import Attack, published  # noqa: E402
 from ops.errors import AmalgamError  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
-ENSEMBLES = {question.part: question for question in (AGREEMENT, SPEED, DEPTH)}
+ENSEMBLES = {question.part: question for question in (AGREEMENT, AGREEMENT_L2, AGREEMENT_L1, SPEED, DEPTH)}
+DEFAULTS = "default: " + ", ".join(f"{part} {question.images}" for part, question in ENSEMBLES.items())
 PARTS = ("attacks", "networks", *ENSEMBLES)
 COMMAND = "python -m benchmarks.autoattack"
 
@@ -36,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--images", type=int, default=256, help="--json: images of the embedded dataset")
-    parser.add_argument("--photographs", type=int, help="agreement, speed, depth: test images (default: 8000, 64, 32)")
+    parser.add_argument("--photographs", type=int, help=f"of whole ensembles: test images ({DEFAULTS})")
     parser.add_argument("--cifar10", type=Path, metavar="ZIP", help="JPEG class folders of CIFAR-10")
     parser.add_argument("--page", action="store_true", help="only write the page from what is there")
     parser.add_argument("--json", action="store_true", help="print one line instead of writing the page")

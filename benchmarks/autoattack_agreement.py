@@ -1,16 +1,17 @@
 """Does the evaluation find the robust accuracy that AutoAttack finds, and how much faster? Whole ensembles on photographs.
 
-Three parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images
-go to both sides as users would send them: to `AutoAttack(version="standard")` of pyautoattack, and to the evaluation with
-`attacks: standard`, where each attack meets what still stands. `agreement` asks for many images of narrow networks, `speed`
-for few of networks that are as wide as usual, and `depth` of the usual network, PreAct-ResNet-18. A portion that both sides
-have judged is kept, so that a stopped run goes on, and more images extend it.
+Parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images go to
+both sides as users would send them: to `AutoAttack(version="standard")` of pyautoattack, and to the evaluation with
+`attacks: standard`, where each attack meets what still stands. `agreement` asks for many images of narrow networks,
+`agreement-l2` and `agreement-l1` likewise in other norms, `speed` for few of networks that are as wide as usual, and `depth` of
+the usual network, PreAct-ResNet-18. A portion that both sides have judged is kept, so that a stopped run goes on, and more
+images extend it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from benchmarks import study_data
 from benchmarks.autoattack_sides import HOME, SIDES, Rounded, ask_reference, contiguous
 from benchmarks.generator_training import Bar
 from benchmarks.study_folders import once, revision_of
-from ops.attack.threat import Threat
+from ops.attack.threat import Norm, Threat
 from ops.data.loading import ImageSet, open_images
 from ops.errors import AmalgamError
 from ops.evaluate.config import RobustnessConfig
@@ -39,10 +40,14 @@ from pipelines.resources import git_commit
 
 TRAIN, TEST = 8000, 8000
 SPLIT = "test"
-MODELS = ("undefended", "robust", "masked")
 USUAL = Threat(norm="linf", eps=8 / 255)
-SMALL = Threat(norm="linf", eps=2 / 255)
-"""At the usual radius no image of an undefended network stands, and both sides agree trivially."""
+PAIRS = {
+    "undefended": (Threat(norm="linf", eps=2 / 255), Threat(norm="l2", eps=0.2), Threat(norm="l1", eps=3)),
+    "robust": (USUAL, Threat(norm="l2", eps=0.5), Threat(norm="l1", eps=8)),
+    "masked": (USUAL,),
+}
+"""Networks and the threats that narrow ones meet: radii at which some images fall and some stand. (At the usual one none of an
+undefended network does, and both sides agree trivially.)"""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,10 @@ class Question:
     masked: int
     """Images for the masked network, which costs whole budgets for every image that it has right."""
     clock: Callable[[], float]
-    undefended: Threat
-    """What the undefended network meets; the others meet the usual threat."""
-
-    def threat(self, name: str) -> Threat:
-        """Return what a model meets."""
-        return self.undefended if name == "undefended" else USUAL
+    threats: Mapping[str, Threat]
+    """The networks, and what each of them meets."""
+    trained: str
+    """The part whose networks these are."""
 
     def shape(self) -> dict[str, Any]:
         """Return the architecture of the networks."""
@@ -100,16 +103,26 @@ class Question:
 
     def model(self, name: str) -> Path:
         """Return the folder of a trained network."""
-        return HOME / "models" / f"{self.part}-{name}"
+        return HOME / "models" / f"{self.trained}-{name}"
 
     def kept(self, name: str, first: int) -> Path:
         """Return where the outcomes of the portion that begins with image `first` are kept."""
         return HOME / self.part / f"{name}-{first:06d}.json"
 
 
-AGREEMENT = Question("agreement", (8, 16, 32), 1, 2, 15, 5, TEST, 500, 2000, time.process_time, SMALL)
-SPEED = Question("speed", (64, 128, 256), 1, 2, 5, 3, 64, 64, 64, time.perf_counter, USUAL)
-DEPTH = Question("depth", (64, 128, 256, 512), 2, 1, 5, 3, 32, 32, 32, time.perf_counter, USUAL)
+def _under(norm: Norm) -> dict[str, Threat]:
+    """Return the networks that meet a threat of this norm, and the threat."""
+    return {name: threat for name, threats in PAIRS.items() for threat in threats if threat.norm == norm}
+
+
+AGREEMENT = Question(
+    "agreement", (8, 16, 32), 1, 2, 15, 5, TEST, 500, 2000, time.process_time, _under("linf"), "agreement"
+)
+AGREEMENT_L2 = replace(AGREEMENT, part="agreement-l2", threats=_under("l2"))
+AGREEMENT_L1 = replace(AGREEMENT, part="agreement-l1", threats=_under("l1"))
+USUALLY = dict.fromkeys(PAIRS, USUAL)
+SPEED = Question("speed", (64, 128, 256), 1, 2, 5, 3, 64, 64, 64, time.perf_counter, USUALLY, "speed")
+DEPTH = Question("depth", (64, 128, 256, 512), 2, 1, 5, 3, 32, 32, 32, time.perf_counter, USUALLY, "depth")
 
 
 def measure(question: Question, archive: Path | None, wanted: int) -> None:
@@ -123,16 +136,16 @@ def measure(question: Question, archive: Path | None, wanted: int) -> None:
     models = trained_models(question, shards)
     for first in range(0, len(images), question.portion):
         portion = images.subset(np.arange(first, min(first + question.portion, len(images))))
-        for name, model in models.items():
+        for name, threat in question.threats.items():
             path = question.kept(name, first)
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() or (name == "masked" and first >= question.masked):
                 continue
             with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
                 if not path.exists():  # the process that had the lock may just have finished
-                    found = judge(model, portion, question.threat(name), question.clock)
+                    found = judge(models[name], portion, threat, question.clock)
                     write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
-                    print(f"{name}, images from {first} on: {_said(found)}", flush=True)
+                    print(f"{name}, {threat}, images from {first} on: {_said(found)}", flush=True)
 
 
 def judge(
@@ -165,11 +178,11 @@ def judge(
 def outcomes(question: Question) -> dict[str, dict[str, Any]]:
     """Return what is kept of each model: images (N,) that are right and robust on each side, seconds, revisions."""
     found = {}
-    for name in MODELS:
+    for name, threat in question.threats.items():
         portions = [read_json(path) for path in sorted((HOME / question.part).glob(f"{name}-*.json"))]
         if portions:
             found[name] = {
-                "threat": str(question.threat(name)),
+                "threat": str(threat),
                 "clean": np.concatenate([p["clean"] for p in portions]),
                 **{side: np.concatenate([p[side]["robust"] for p in portions]) for side in SIDES},
                 "seconds": {side: sum(p[side]["seconds"] for p in portions) for side in SIDES},

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 from torch.backends.cpu import get_cpu_capability
 
-from benchmarks.autoattack_agreement import AGREEMENT, SMALL, SPLIT, USUAL, photographs, trained_models
+from benchmarks.autoattack_agreement import AGREEMENT, PAIRS, SPLIT, photographs, trained_models
 from benchmarks.autoattack_sides import HOME, SIDES, ask_reference, contiguous
 from ops.attack.attacks import Attack, published
 from ops.attack.projections import norm_of
@@ -37,12 +37,6 @@ from pipelines.project import STATE, STORE
 from pipelines.resources import git_commit
 
 IMAGES, BATCH = 200, 200
-PAIRS = {
-    "undefended": (SMALL, Threat(norm="l2", eps=0.2), Threat(norm="l1", eps=3)),
-    "robust": (USUAL, Threat(norm="l2", eps=0.5), Threat(norm="l1", eps=8)),
-    "masked": (USUAL,),
-}
-"""Networks and the threats that they meet: radii at which some images fall and some stand."""
 EMBEDDED = Threat(norm="linf", eps=4 / 255)
 Outcome = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoattack_agreement import AGREEMENT, DEPTH, MODELS, SPEED, SPLIT, TRAIN, Question
+from benchmarks.autoattack_agreement import AGREEMENT, AGREEMENT_L1, AGREEMENT_L2, DEPTH, SPEED, SPLIT, TRAIN, Question
 from benchmarks.autoattack_networks import STEPS
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import close, fast, paired_score
@@ -28,7 +28,9 @@ def write(command: str, attacks: Found, ensembles: Mapping[str, Found], networks
     verdicts: list[dict[str, Any]] = []
     page = PAGE
     parts = (
-        (_agreement, ensembles[AGREEMENT.part]),
+        (partial(_agreement, AGREEMENT, MANY), ensembles[AGREEMENT.part]),
+        (partial(_agreement, AGREEMENT_L2, OTHERWISE), ensembles[AGREEMENT_L2.part]),
+        (partial(_agreement, AGREEMENT_L1, OTHERWISE), ensembles[AGREEMENT_L1.part]),
         (partial(_speed, SPEED, WIDE), ensembles[SPEED.part]),
         (partial(_speed, DEPTH, DEEP), ensembles[DEPTH.part]),
         (_networks, networks),
@@ -57,22 +59,24 @@ def summary(found: Found) -> dict[str, Any]:
     }
 
 
-def _agreement(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+def _agreement(question: Question, page: str, found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return text, rows and verdicts on the robust accuracy of many images."""
-    text, rows = _ensembles(found, "core s")
+    text, rows = _ensembles(question, found, "core s")
     verdicts = []
     for name, outcome in found.items():
         theirs, mine = (np.asarray(outcome[side], bool) for side in SIDES)
         gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
-        verdicts.append(close(f"{name}, photographs", *paired_score(gained, lost, len(mine))))
+        verdicts.append(close(f"{name}, photographs, {outcome['threat']}", *paired_score(gained, lost, len(mine))))
         seconds = outcome["seconds"]
-        verdicts.append(fast(f"{name}, photographs, narrow", seconds["reference"] / seconds["ours"]))
-    return MANY.format(**_described(AGREEMENT)) + text, rows, verdicts
+        verdicts.append(
+            fast(f"{name}, photographs, {outcome['threat']}, narrow", seconds["reference"] / seconds["ours"])
+        )
+    return page.format(**_described(question)) + text, rows, verdicts
 
 
 def _speed(question: Question, page: str, found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return text, rows and verdicts on the speed of whole ensembles."""
-    text, rows = _ensembles(found, "s")
+    text, rows = _ensembles(question, found, "s")
     verdicts = [
         fast(
             f"{name}, photographs, {question.widths[0]} to {question.widths[-1]} channels",
@@ -83,7 +87,7 @@ def _speed(question: Question, page: str, found: Found) -> tuple[str, list[dict[
     return page.format(**_described(question)) + text, rows, verdicts
 
 
-def _ensembles(found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
+def _ensembles(question: Question, found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
     """Return a table of whole ensembles, with a line on revisions, and the measurement rows."""
     lines, rows = [], []
     for name, outcome in found.items():
@@ -108,7 +112,7 @@ def _ensembles(found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
     ]
     header += [f"reference, {unit}", f"ours, {unit}", "ratio"]
     judged = _made(found.values())
-    if missing := [name for name in MODELS if name not in found]:
+    if missing := [name for name in question.threats if name not in found]:
         judged += f" Not measured: {', '.join(missing)}."
     trained = sorted({outcome["trained"] for outcome in found.values()})
     return f"{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows
@@ -124,6 +128,7 @@ def _described(question: Question) -> dict[str, Any]:
         "portion": question.portion,
         "batch": RobustnessConfig.model_fields["batch"].default,
         "train": TRAIN,
+        "norm": next(iter(question.threats.values())).norm,
     }
 
 
@@ -250,6 +255,11 @@ TRADES-{steps} (robust), and the undefended one behind a rounding of its input, 
 the first test images of a random order, in portions of {portion}: the reference as `AutoAttack(version="standard")`, the
 evaluation with `attacks: standard`. Seconds are those of the cores, since other programs may have run meanwhile. Intervals
 are score intervals for paired proportions (Tango 1998).
+
+"""
+OTHERWISE = """## Robust accuracy on photographs, {norm}
+
+Two of these networks, under threats of another norm.
 
 """
 WIDE = """## Speed on photographs
