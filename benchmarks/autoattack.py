@@ -3,8 +3,8 @@
     python -m benchmarks.autoattack [--cifar10 ZIP] [--parts PART ...] [--photographs 4000]
     python -m benchmarks.autoattack --json [--quick]     # one line; --quick: few images, a twentieth of the steps
 
-Parts: `attacks` (each attack on its own), `agreement`, `agreement-l2`, `agreement-l1`, `speed` and `depth` (whole ensembles),
-all on photographs: they need a zip with the JPEG class folders of CIFAR-10; and `networks` (the speed on networks of the
+Parts: `attacks` (each attack on its own), `agreement`, `speed` and `depth` (whole ensembles; the former two in other norms,
+too), all on photographs: they need a zip with the JPEG class folders of CIFAR-10; and `networks` (the speed on networks of the
 literature's size). --json and --quick attack the robust network of the lineage (needs `make demo` first). What is measured is
 kept in `.amalgam/studies/autoattack`, so that a stopped run goes on; `docs/results/evaluation.*` is written from all that is
 there.
@@ -21,13 +21,14 @@ from ops.runtime import prepare_threads
 prepare_threads()
 
 from benchmarks import autoattack_agreement, autoattack_attacks, autoattack_networks  # noqa: E402
-from benchmarks.autoattack_agreement import AGREEMENT, AGREEMENT_L1, AGREEMENT_L2, DEPTH, SPEED  # noqa: E402
+from benchmarks.autoattack_agreement import AGREEMENT, AGREEMENT_L1, AGREEMENT_L2, DEPTH, SPEED, SPEED_L1, SPEED_L2  # noqa: E402
 from benchmarks.autoattack_page import summary, write  # noqa: E402
 from ops.attack.attacks import Attack, published  # noqa: E402
 from ops.errors import AmalgamError  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
-ENSEMBLES = {question.part: question for question in (AGREEMENT, AGREEMENT_L2, AGREEMENT_L1, SPEED, DEPTH)}
+QUESTIONS = (AGREEMENT, AGREEMENT_L2, AGREEMENT_L1, SPEED, SPEED_L2, SPEED_L1, DEPTH)
+ENSEMBLES = {question.part: question for question in QUESTIONS}
 DEFAULTS = "default: " + ", ".join(f"{part} {question.images}" for part, question in ENSEMBLES.items())
 PARTS = ("attacks", "networks", *ENSEMBLES)
 COMMAND = "python -m benchmarks.autoattack"

@@ -3,9 +3,9 @@
 Parts of `benchmarks.autoattack`. Three models are trained on CIFAR-10 (a stated subset), and portions of its test images go to
 both sides as users would send them: to `AutoAttack(version="standard")` of pyautoattack, and to the evaluation with
 `attacks: standard`, where each attack meets what still stands. `agreement` asks for many images of narrow networks,
-`agreement-l2` and `agreement-l1` likewise in other norms, `speed` for few of networks that are as wide as usual, and `depth` of
-the usual network, PreAct-ResNet-18. A portion that both sides have judged is kept, so that a stopped run goes on, and more
-images extend it.
+`agreement-l2` and `agreement-l1` likewise in other norms, `speed`, `speed-l2` and `speed-l1` for few of networks that are as
+wide as usual, and `depth` of the usual network, PreAct-ResNet-18. A portion that both sides have judged is kept, so that a
+stopped run goes on, and more images extend it.
 """
 
 import time
@@ -46,8 +46,8 @@ PAIRS = {
     "robust": (USUAL, Threat(norm="l2", eps=0.5), Threat(norm="l1", eps=8)),
     "masked": (USUAL,),
 }
-"""Networks and the threats that narrow ones meet: radii at which some images fall and some stand. (At the usual one none of an
-undefended network does, and both sides agree trivially.)"""
+"""Networks, and threats that they meet where both sides should agree: radii at which some images fall and some stand. (At the
+usual one none of a narrow undefended network does, and both sides agree trivially.)"""
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,14 @@ AGREEMENT = Question(
 )
 AGREEMENT_L2 = replace(AGREEMENT, part="agreement-l2", threats=_under("l2"))
 AGREEMENT_L1 = replace(AGREEMENT, part="agreement-l1", threats=_under("l1"))
-USUALLY = dict.fromkeys(PAIRS, USUAL)
-SPEED = Question("speed", (64, 128, 256), 1, 2, 5, 3, 64, 64, 64, time.perf_counter, USUALLY, "speed")
-DEPTH = Question("depth", (64, 128, 256, 512), 2, 1, 5, 3, 32, 32, 32, time.perf_counter, USUALLY, "depth")
+SPEED = Question(
+    "speed", (64, 128, 256), 1, 2, 5, 3, 64, 64, 64, time.perf_counter, dict.fromkeys(PAIRS, USUAL), "speed"
+)
+SPEED_L2 = replace(SPEED, part="speed-l2", threats=_under("l2"))
+SPEED_L1 = replace(SPEED, part="speed-l1", threats=_under("l1"))
+DEPTH = Question(
+    "depth", (64, 128, 256, 512), 2, 1, 5, 3, 32, 32, 32, time.perf_counter, dict.fromkeys(PAIRS, USUAL), "depth"
+)
 
 
 def measure(question: Question, archive: Path | None, wanted: int) -> None:

@@ -6,10 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoattack_agreement import AGREEMENT, AGREEMENT_L1, AGREEMENT_L2, DEPTH, SPEED, SPLIT, TRAIN, Question
+from benchmarks.autoattack_agreement import (
+    AGREEMENT,
+    AGREEMENT_L1,
+    AGREEMENT_L2,
+    DEPTH,
+    SPEED,
+    SPEED_L1,
+    SPEED_L2,
+    SPLIT,
+    TRAIN,
+    Question,
+)
 from benchmarks.autoattack_networks import STEPS
 from benchmarks.autoattack_sides import SIDES
-from benchmarks.autoattack_texts import ATTACKS, DEEP, MANY, NETWORKS, OTHERWISE, OUTSIDE, PAGE, SIGNS, WIDE
+from benchmarks.autoattack_texts import (
+    ATTACKS,
+    DEEP,
+    MANY,
+    NETWORKS,
+    OTHERWISE,
+    OUTSIDE,
+    PAGE,
+    SIGNS,
+    WIDE,
+    WIDE_OTHERWISE,
+)
 from benchmarks.autoattack_verdicts import close, fast, paired_score
 from benchmarks.results import HOLDS, table, write_result
 from ops.evaluate.config import RobustnessConfig
@@ -33,6 +55,8 @@ def write(command: str, attacks: Found, ensembles: Mapping[str, Found], networks
         (partial(_agreement, AGREEMENT_L2, OTHERWISE), ensembles[AGREEMENT_L2.part]),
         (partial(_agreement, AGREEMENT_L1, OTHERWISE), ensembles[AGREEMENT_L1.part]),
         (partial(_speed, SPEED, WIDE), ensembles[SPEED.part]),
+        (partial(_speed, SPEED_L2, WIDE_OTHERWISE), ensembles[SPEED_L2.part]),
+        (partial(_speed, SPEED_L1, WIDE_OTHERWISE), ensembles[SPEED_L1.part]),
         (partial(_speed, DEPTH, DEEP), ensembles[DEPTH.part]),
         (_networks, networks),
         (_attacks, attacks),
@@ -80,10 +104,10 @@ def _speed(question: Question, page: str, found: Found) -> tuple[str, list[dict[
     text, rows = _ensembles(question, found, "s")
     verdicts = [
         fast(
-            f"{name}, photographs, {question.widths[0]} to {question.widths[-1]} channels",
-            seconds["reference"] / seconds["ours"],
+            f"{name}, photographs, {outcome['threat']}, {question.widths[0]} to {question.widths[-1]} channels",
+            outcome["seconds"]["reference"] / outcome["seconds"]["ours"],
         )
-        for name, seconds in ((name, outcome["seconds"]) for name, outcome in found.items())
+        for name, outcome in found.items()
     ]
     return page.format(**_described(question)) + text, rows, verdicts
 

@@ -31,10 +31,16 @@ less there is to gain by that. Each side was timed once: a ratio close to 3 may 
 hour.
 
 """
+WIDE_OTHERWISE = """## Speed on photographs, {norm}
+
+Two of these networks, on the same images, under threats of another norm. Square changes the whole image there: nothing of a
+network's first layers is the same after a query.
+
+"""
 DEEP = """## Speed on photographs, PreAct-ResNet-18
 
-The same with PreAct-ResNet-18, the network of most of the literature ({widths} channels), {epochs} epochs and TRADES-{steps}.
-One portion of {portion} images.
+The same in L-inf with PreAct-ResNet-18, the network of most of the literature ({widths} channels), {epochs} epochs and
+TRADES-{steps}. One portion of {portion} images.
 
 """
 ATTACKS = """## Attack by attack
