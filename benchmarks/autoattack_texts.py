@@ -33,8 +33,8 @@ hour.
 """
 WIDE_OTHERWISE = """## Speed on photographs, {norm}
 
-Two of these networks, on the same images, under threats of another norm. Square changes the whole image there: nothing of a
-network's first layers is the same after a query.
+Two of these networks, on the same images, under threats of another norm. Square moves the perturbation between two squares
+there, and all of the network is computed for each of its queries.
 
 """
 DEEP = """## Speed on photographs, PreAct-ResNet-18
