@@ -9,8 +9,8 @@ double precision, as a share of the output's. With --json, the ratio is that of 
 true.
 """
 
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ops.runtime import prepare_threads
@@ -20,7 +20,7 @@ prepare_threads()
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from benchmarks.layers import compare_layers  # noqa: E402
+from benchmarks.layers import compare_layers, median_milliseconds, random_maps  # noqa: E402
 from ops.models.resnet import Conv  # noqa: E402
 from ops.models.transformed import kept_kernels  # noqa: E402
 from ops.models.winograd import fits, winograd  # noqa: E402
@@ -34,7 +34,6 @@ LAYERS = [
 ]
 """Images in the batch, channels, side of the images in pixels, and stride."""
 ROUNDS, QUICK_ROUNDS = 31, 7
-WARM_UP = 2
 
 
 def direct(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
@@ -54,13 +53,9 @@ def main() -> None:
 
 def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> dict[str, Any]:
     """Return medians and errors of both sides for one layer."""
-    rng = torch.Generator().manual_seed(0)
     out = stride * channels
     conv = Conv(channels, out, stride=stride).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x, direction = (
-        torch.randn(shape, generator=rng).contiguous(memory_format=torch.channels_last)
-        for shape in ((batch, channels, side, side), (batch, out, side // stride, side // stride))
-    )
+    x, direction = random_maps((batch, channels, side, side), (batch, out, side // stride, side // stride))
     x.requires_grad_()
     exact = direct(x.detach().double(), conv.weight.detach().double(), stride)
     errors = {side: convolve(x, conv.weight, stride).detach() - exact for side, convolve in CONVOLUTIONS.items()}
@@ -84,15 +79,12 @@ def take_turns(
     x: torch.Tensor, weight: torch.Tensor, direction: torch.Tensor, stride: int, rounds: int
 ) -> dict[str, float]:
     """Return each side's median milliseconds for the output and the gradients of all that wants one."""
-    seconds: dict[str, list[float]] = {name: [] for name in CONVOLUTIONS}
     wanted = [part for part in (x, weight) if part.requires_grad]
-    for number in range(rounds + WARM_UP):
-        for name, convolve in CONVOLUTIONS.items():
-            begun = time.perf_counter()
-            torch.autograd.grad(convolve(x, weight, stride), wanted, direction)
-            if number >= WARM_UP:
-                seconds[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(taken) * 1000 for name, taken in seconds.items()}
+
+    def run(convolve: Callable[..., torch.Tensor]) -> None:
+        torch.autograd.grad(convolve(x, weight, stride), wanted, direction)
+
+    return median_milliseconds({name: partial(run, convolve) for name, convolve in CONVOLUTIONS.items()}, rounds)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,37 @@
-"""What benchmarks of single layers print: a table of all layers, or one JSON object with the ratio over those that count."""
+"""What benchmarks of single layers share: maps, turns, and a table of all layers or one JSON object with their ratio."""
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import torch
 
 from benchmarks.results import table
 from ops.runtime import configure_torch
+
+WARM_UP = 2
+"""Rounds that do not count."""
+
+
+def random_maps(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
+    """Return normal numbers of seed 0 in these `shapes` (N, C, H, W), channels_last."""
+    rng = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=rng).contiguous(memory_format=torch.channels_last) for shape in shapes]
+
+
+def median_milliseconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return what each side takes in the median, where they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + WARM_UP):
+        for name, run in sides.items():
+            begun = time.perf_counter()
+            run()
+            if number >= WARM_UP:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(taken) * 1000 for name, taken in seconds.items()}
 
 
 def compare_layers(

@@ -7,8 +7,8 @@ medians over rounds. Forward both are torch's: what differs is the way back. Err
 from that in double precision, as a share of the largest gradient. With --json, the ratio is that over all layers.
 """
 
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ops.runtime import prepare_threads
@@ -18,7 +18,7 @@ prepare_threads()
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from benchmarks.layers import compare_layers  # noqa: E402
+from benchmarks.layers import compare_layers, median_milliseconds, random_maps  # noqa: E402
 from ops.models.build import build_classifier  # noqa: E402
 from ops.models.config import Architecture  # noqa: E402
 from ops.models.frozen import frozen_parameters  # noqa: E402
@@ -28,7 +28,6 @@ from ops.models.stem import fits, map_images  # noqa: E402
 LAYERS = [(128, 16, 32, 1), (128, 64, 32, 1), (64, 64, 32, 1), (16, 64, 32, 1), (64, 64, 32, 2), (16, 64, 64, 2)]
 """Images in the batch, channels that are made, side of the images in pixels, and stride."""
 ROUNDS, QUICK_ROUNDS = 61, 9
-WARM_UP = 2
 
 
 def torchs(model: ResNet, x: torch.Tensor) -> torch.Tensor:
@@ -46,28 +45,18 @@ def main() -> None:
 
 def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> dict[str, Any]:
     """Return medians of both sides for one layer, and the errors of their gradients."""
-    rng = torch.Generator().manual_seed(0)
     architecture = Architecture(widths=[channels], blocks=[1], stem_stride=stride)
     built: nn.Module = build_classifier(architecture, 2, [0.5] * 3, [0.25] * 3, 0).eval()
     model = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x, direction = (
-        torch.rand(shape, generator=rng).contiguous(memory_format=torch.channels_last)
-        for shape in ((batch, 3, side, side), (batch, channels, side // stride, side // stride))
-    )
+    x, direction = random_maps((batch, 3, side, side), (batch, channels, side // stride, side // stride))
     x.requires_grad_()
-    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
-    gradients: dict[str, torch.Tensor] = {}
+    runs = {name: partial(led_back, mapped, model, x, direction) for name, mapped in SIDES.items()}
     with frozen_parameters(model):
         assert fits(model, x)
-        for number in range(rounds + WARM_UP):
-            for name, mapped in SIDES.items():
-                begun = time.perf_counter()
-                (gradients[name],) = torch.autograd.grad(mapped(model, x), x, direction)
-                if number >= WARM_UP:
-                    seconds[name].append(time.perf_counter() - begun)
-    taken = {name: statistics.median(each) * 1000 for name, each in seconds.items()}
+        gradients = {name: run() for name, run in runs.items()}
+        taken = median_milliseconds(runs, rounds)
     twin = x.detach().double().requires_grad_()
-    (exact,) = torch.autograd.grad(torchs(model.double(), twin), twin, direction.double())
+    exact = led_back(torchs, model.double(), twin, direction.double())
     return {
         "images": batch,
         "channels": channels,
@@ -80,6 +69,13 @@ def measure(batch: int, channels: int, side: int, stride: int, rounds: int) -> d
             for name, gradient in gradients.items()
         },
     }
+
+
+def led_back(
+    mapped: Callable[[Any, torch.Tensor], torch.Tensor], model: nn.Module, x: torch.Tensor, direction: torch.Tensor
+) -> torch.Tensor:
+    """Return the gradient of `x` (N, 3, H, W), where that of its map is `direction`."""
+    return torch.autograd.grad(mapped(model, x), x, direction)[0]
 
 
 if __name__ == "__main__":
