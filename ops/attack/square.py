@@ -2,27 +2,17 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import nn
 
 from ops.attack.objectives import margin
-from ops.attack.projections import norm_of, per_image, project
-from ops.attack.square_patches import CHUNK, Draws, chequerboard, corners, signs, squares, twin_peaks
+from ops.attack.square_patches import CHUNK, Draws
+from ops.attack.square_proposals import SQUARES, propose, start
 from ops.attack.square_queries import Ahead, Stretch, stretches
 from ops.attack.threat import Threat
 from ops.models.windows import Windows, remember
-
-TINY = 1e-12
-
-
-class _Square(NamedTuple):
-    """Where each proposal has another square: its corners (R,) and its side, in pixels."""
-
-    top: torch.Tensor
-    left: torch.Tensor
-    side: int
 
 
 @dataclass
@@ -67,8 +57,8 @@ def square(
     the image that a square covers falls from 0.8 as in AutoAttack, where each query counts for `pace` of its own.
 
     As in the paper, and unlike the public code, which paints one square for the whole batch, every example has its own
-    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch. In L-inf, layers that
-    a square does not reach are not computed again, for networks where `ops.models.windows` can tell.
+    squares; they follow from its seed (N,) int64, so that its result does not depend on the batch. In L-inf and L2, layers
+    that its squares do not reach are not computed again, for networks where `ops.models.windows` can tell.
 
     Few changes stay. Where fewer examples stand than rows fit into a `batch` (if not given: N), several queries of each go
     through the network together, as if none but the last would stay; those after one that does are asked again. The number
@@ -76,7 +66,7 @@ def square(
     again counts once.
     """
     draws, room = Draws(example_seeds, images.device), batch or len(images)
-    begin = _first(draws, images, threat)
+    begin = start(draws, images, threat)
     found, spent = begin.clone(), torch.full_like(labels, 1 + queries)
     value, every = margin(model(begin), labels), torch.arange(len(images), device=images.device)
     standing = _Standing(every, images, labels, begin, value, torch.zeros_like(every), value[:, None])
@@ -86,8 +76,8 @@ def square(
             break
         if stretch.begin % CHUNK == 0:
             standing.numbers = draws.take(standing.places.tolist(), CHUNK, 5 + images.shape[1])
-        if threat.norm == "linf" and stretch.side != side:
-            known, side = remember(model, standing.best, stretch.side, room), stretch.side
+        if threat.norm in SQUARES and stretch.side != side:
+            known, side = remember(model, standing.best, stretch.side, room, squares=SQUARES[threat.norm]), stretch.side
         left, rows = 0, every
         while True:
             fell = standing.value > 0
@@ -128,10 +118,9 @@ def _ask(
     query = standing.done[rows] + number
     counts = query < stretch.end
     query = query.clamp_max(stretch.end - 1)
-    propose = _propose_square if threat.norm == "linf" else _propose_window
     uniform = standing.numbers[rows, query % CHUNK]
-    proposal, square_at = propose(standing.best[rows], standing.centre, rows, uniform, stretch.side, threat)
-    with known.changed(*square_at) if known and square_at else nullcontext():
+    proposal, squares = propose(standing.best, standing.centre, rows, uniform, stretch.side, threat)
+    with known.changed(*squares) if known and squares else nullcontext():
         new = margin(model(proposal), standing.labels[rows])
     better = counts & (new > standing.value[rows])
     first = torch.full_like(standing.done, stretch.end).scatter_reduce_(0, rows[better], query[better], "amin")
@@ -149,83 +138,3 @@ def _without_gaps(kept: torch.Tensor) -> torch.Tensor:
     order = torch.arange(int(kept.sum()), device=kept.device)
     order[~kept[: len(order)]] = len(order) + kept[len(order) :].nonzero()[:, 0]
     return order
-
-
-def _first(draws: Draws, images: torch.Tensor, threat: Threat) -> torch.Tensor:
-    """Return where the search starts: vertical stripes of +-eps (L-inf), or a chequerboard of patterns (L2, L1)."""
-    count, (channels, _, width) = len(images), images.shape[1:]
-    if threat.norm == "linf":
-        stripes = signs(draws.take(range(count), channels, width))[:, :, None, :]
-        return (images + threat.eps * stripes).clamp(0, 1)
-    board = chequerboard(draws, count, images.shape[1:], threat.norm)
-    if threat.norm == "l2":
-        return _stretched(board, images, threat)
-    return project(images + board, images, threat)
-
-
-def _stretched(delta: torch.Tensor, centre: torch.Tensor, threat: Threat) -> torch.Tensor:
-    """Return the images moved by `delta`, stretched to the length eps, and clipped."""
-    return (centre + delta * per_image(threat.eps / (norm_of(delta, threat) + TINY), delta)).clamp(0, 1)
-
-
-def _propose_square(
-    best: torch.Tensor, centre: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
-) -> tuple[torch.Tensor, _Square]:
-    """Return `best` (R, ...), changed in one square of each image to +-eps, one sign for each channel (algorithm 2), and where.
-
-    The images that the balls are around are those of `centre` (M, ...) that `rows` (R,) int64 says.
-
-    Adding +-2 eps and clipping to the ball, as the paper writes it, ends there wherever it begins.
-    """
-    channels, height, width = centre.shape[1:]
-    square_at = _Square(*corners(uniform[:, :2], height, width, side), side)
-    _, *inside = window = _window(*square_at, channels)
-    shift = threat.eps * signs(uniform[:, 2 : 2 + channels])[:, :, None, None]
-    best[window] = (centre[rows[:, None, None, None], *inside] + shift).clamp_(0, 1)
-    return best, square_at
-
-
-def _propose_window(
-    best: torch.Tensor, centre: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor, side: int, threat: Threat
-) -> tuple[torch.Tensor, None]:
-    """Return `best` (R, ...) with the perturbation of one window moved into another and bent by the pattern eta (algorithm 3).
-
-    The second window gives up its length to the first, together with what the perturbation has not used yet. The rest of
-    the image changes a little, too, by its clipping: there is no square outside of which it is the same.
-    """
-    channels, height, width = centre.shape[1:]
-    order = 2 if threat.norm == "l2" else 1
-    centre = centre[rows]
-    delta = best - centre
-    top, left = corners(uniform[:, :2], height, width, side)
-    other = squares(*corners(uniform[:, 2:4], height, width, side), side, height, width)
-    either = squares(top, left, side, height, width) | other
-    window = _window(top, left, side, channels)
-
-    eta = twin_peaks(side, threat.norm).to(centre)
-    lying = (uniform[:, 4] < 0.5)[:, None, None, None]
-    pattern = torch.where(lying, eta, eta.T) * signs(uniform[:, 5 : 5 + channels])[:, :, None, None]
-    old = delta[window]
-    new = pattern + old / (_length(old, order) + TINY)
-    kept, used = _length(delta * either, order), per_image(norm_of(delta, threat), delta)
-    if threat.norm == "l2":
-        length = ((threat.eps**2 - used**2).clamp_min(0) / channels + kept**2).sqrt()
-    else:
-        length = ((threat.eps - used).clamp_min(0) / channels + kept) * channels
-    delta = delta.masked_fill(other, 0)
-    delta[window] = new / (_length(new, order) + TINY) * length
-    moved = _stretched(delta, centre, threat) if threat.norm == "l2" else project(centre + delta, centre, threat)
-    return moved, None
-
-
-def _window(top: torch.Tensor, left: torch.Tensor, side: int, channels: int) -> tuple[torch.Tensor, ...]:
-    """Return the index that picks (M, C, side, side) from images (M, C, H, W): the squares with these corners (M,)."""
-    span = torch.arange(side, device=top.device)
-    rows, columns = (top[:, None] + span)[:, None, :, None], (left[:, None] + span)[:, None, None, :]
-    images = torch.arange(len(top), device=top.device)[:, None, None, None]
-    return images, torch.arange(channels, device=top.device)[None, :, None, None], rows, columns
-
-
-def _length(windows: torch.Tensor, order: int) -> torch.Tensor:
-    """Return the norm (M, C, 1, 1) of each channel of the windows (M, C, h, w)."""
-    return torch.linalg.vector_norm(windows, order, dim=(2, 3), keepdim=True)

@@ -3,6 +3,7 @@
 import bisect
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
@@ -58,14 +59,7 @@ def corners(uniform: torch.Tensor, height: int, width: int, side: int) -> tuple[
     return top, left
 
 
-def squares(top: torch.Tensor, left: torch.Tensor, side: int, height: int, width: int) -> torch.Tensor:
-    """Return the mask (M, 1, H, W) bool of the squares with these corners (M,)."""
-    rows, columns = torch.arange(height, device=top.device), torch.arange(width, device=top.device)
-    high = (rows >= top[:, None]) & (rows < top[:, None] + side)
-    wide = (columns >= left[:, None]) & (columns < left[:, None] + side)
-    return high[:, None, :, None] & wide[:, None, None, :]
-
-
+@cache
 def twin_peaks(side: int, norm: Norm) -> torch.Tensor:
     """Return the pattern eta (side, side) of unit norm: a hill in the upper half, a hole in the lower.
 

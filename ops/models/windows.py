@@ -1,7 +1,7 @@
-"""A network's answers to images that differ from remembered ones in a window: early layers are computed only where they change.
+"""A network's answers to images that differ from remembered ones in squares: early layers are computed only where they change.
 
-A convolution of 3x3 pixels carries a change one pixel further. Of a network's first stage, a window of few pixels changes
-little: of its maps, those of the remembered images are kept, and the tiles that a window reaches are computed again. What
+A convolution of 3x3 pixels carries a change one pixel further. Of a network's first stage, squares of few pixels change
+little: of its maps, those of the remembered images are kept, and the tiles that a change reaches are computed again. What
 comes out is what the whole network gives, up to rounding: a pixel that no change reaches may lie in a tile of Winograd's
 algorithm that one does, and its last bit would be another. It depends on the image's own windows only, not on its batch.
 """
@@ -33,7 +33,7 @@ _ASKED: ContextVar["Windows | None"] = ContextVar("_ASKED", default=None)
 
 
 class Window(NamedTuple):
-    """A rectangle in each image: its first row and column and those after the last, (N,) int64 each."""
+    """K rectangles in each image: their first rows and columns and those after the last, (N, K) int64 each."""
 
     top: np.ndarray
     left: np.ndarray
@@ -41,21 +41,21 @@ class Window(NamedTuple):
     right: np.ndarray
 
     def wider(self, height: int, width: int) -> Self:
-        """Return the window with one pixel more on each side, in images of that size."""
+        """Return the rectangles with one pixel more on each side, in images of that size."""
         top, left = np.maximum(self.top - 1, 0), np.maximum(self.left - 1, 0)
         return type(self)(top, left, np.minimum(self.bottom + 1, height), np.minimum(self.right + 1, width))
 
     def halved(self) -> Self:
-        """Return the window that a convolution of stride 2 makes of it: pixel i of its output sees pixels 2 i to 2 i + 2."""
+        """Return what a convolution of stride 2 makes of them: pixel i of its output sees pixels 2 i to 2 i + 2."""
         top, left = np.maximum(self.top - 1, 0) // 2, np.maximum(self.left - 1, 0) // 2
         return type(self)(top, left, (self.bottom + 1) // 2, (self.right + 1) // 2)
 
     def tiles(self, height: int, width: int) -> np.ndarray:
-        """Return the places (T,) int64 of the tiles with a pixel in the window, row by row, image after image."""
+        """Return the places (T,) int64 of the tiles with a pixel in a rectangle, row by row, image after image."""
         rows, columns = np.arange(0, height, STEP), np.arange(0, width, STEP)
-        down = (rows < self.bottom[:, None]) & (rows + STEP > self.top[:, None])
-        across = (columns < self.right[:, None]) & (columns + STEP > self.left[:, None])
-        return np.flatnonzero(down[:, :, None] & across[:, None, :])
+        down = (rows < self.bottom[..., None]) & (rows + STEP > self.top[..., None])
+        across = (columns < self.right[..., None]) & (columns + STEP > self.left[..., None])
+        return np.flatnonzero((down[..., :, None] & across[..., None, :]).any(axis=1))
 
 
 MAPS = 3
@@ -65,7 +65,7 @@ FIRST = 2
 
 
 class Windows:
-    """The maps of images under a network's first blocks, as they are kept, and as they are tried with a window changed."""
+    """The maps of images under a network's first blocks, as they are kept, and as they are tried with squares changed."""
 
     def __init__(self, model: "ResNet", kept: list[torch.Tensor]) -> None:
         self.model, self.kept, self.tried = model, kept, list[torch.Tensor]()
@@ -85,7 +85,7 @@ class Windows:
 
     @contextmanager
     def changed(self, top: torch.Tensor, left: torch.Tensor, side: int) -> Iterator[None]:
-        """Let the network be asked, once, for its rows' images with other squares of `side` pixels at corners (R,)."""
+        """Let the network be asked, once, for its rows' images with other squares of `side` pixels at corners (R, K) int64."""
         rows, columns = top.numpy(), left.numpy()
         self.window = Window(rows, columns, rows + side, columns + side)
         token = _ASKED.set(self)
@@ -99,7 +99,7 @@ class Windows:
         from ops.models.kernels import tiles
 
         match_threads()
-        reached = np.stack([np.stack(window, axis=1) for window in self.reached], axis=1)
+        reached = np.stack([np.stack(window, axis=2) for window in self.reached], axis=1)
         tiles.keep_windows(self.maps, self.rows, chosen.numpy(), reached, *self.kept[0].shape[2:])
 
     def only(self, order: torch.Tensor) -> "Windows":
@@ -142,10 +142,12 @@ def asked(model: "ResNet") -> Windows | None:
 
 
 @torch.no_grad()
-def remember(model: nn.Module, images: torch.Tensor, side: int, rows: int | None = None) -> Windows | None:
-    """Return the network's maps of `images` (N, 3, H, W), to ask for images with other squares of `side` pixels in them.
+def remember(
+    model: nn.Module, images: torch.Tensor, side: int, rows: int | None = None, *, squares: int = 1
+) -> Windows | None:
+    """Return the network's maps of `images` (N, 3, H, W), to ask for images with other `squares` of `side` pixels in them.
 
-    `rows` are at most asked for at once; if not given, N.
+    `squares` are how many of an image change. `rows` are at most asked for at once; if not given, N.
 
     None where it would not be faster, or not the same: other networks than a ResNet with SiLU in evaluation, whose first
     blocks `ops.models.winograd` computes; squares that with what they reach cover most of an image.
@@ -156,7 +158,7 @@ def remember(model: nn.Module, images: torch.Tensor, side: int, rows: int | None
         return None
     if model.stem.stride == (2, 2) and (images.shape[2] % 2 or images.shape[3] % 2):  # SAME pads other sides elsewhere
         return None
-    if 2 * side > min(images.shape[2:]):
+    if 2 * squares * side > min(images.shape[2:]):
         return None
     sides = images.shape[2] // model.stem.stride[0], images.shape[3] // model.stem.stride[0]
     blocks, image_bytes, count = blocks_of(model), 4 * math.prod(sides), 0

@@ -34,10 +34,10 @@ def compile_all() -> None:
     known = remember(model.to(memory_format=torch.channels_last), pixels, 1)  # type: ignore[call-overload]
     assert known is not None
     known.spread(torch.arange(8))
-    corner = torch.zeros(8, dtype=torch.int64)
+    corner = torch.zeros(8, 1, dtype=torch.int64)
     with torch.no_grad(), known.changed(corner, corner, 1):
         model(pixels)
-    known.keep(corner == 0)
+    known.keep(corner[:, 0] == 0)
     convolution = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
     with torch.no_grad():
         Whole(len(images)).run([Link(Layer(convolution, quick=True), images, torch.empty_like(images))])  # type: ignore[arg-type]

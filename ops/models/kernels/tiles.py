@@ -12,24 +12,25 @@ from ops.models.schemes import STEP
 
 
 @njit(**INNER)
-def copy_window(maps, source, target, image, other, window, height, width):  # type: ignore[no-untyped-def]
-    """Copy the tiles that have a pixel in the `window` of `image` to those of the `other` one, in all maps.
+def copy_windows(maps, source, target, image, other, windows, height, width):  # type: ignore[no-untyped-def]
+    """Copy the tiles that have a pixel in one of the `windows` of `image` to those of the `other` one, in all maps.
 
     `source` and `target` are the columns of `maps` with the addresses to read from and to write to. A window is its first
-    row and column and those after the last, (L, 4), one for each of the levels that a map may have.
+    row and column and those after the last; there are K of them, (L, K, 4), for each of the levels that a map may have.
     """
     for number in range(len(maps)):
         channels, level = maps[number, 2], maps[number, 3]
-        top, left = window[level, 0] // STEP * STEP, window[level, 1] // STEP * STEP
-        bottom = min(height, (window[level, 2] + STEP - 1) // STEP * STEP)
-        right = min(width, (window[level, 3] + STEP - 1) // STEP * STEP)
         pixel = NUMBER_BYTES * channels
-        for i in range(top, bottom):
-            copy_numbers(  # type: ignore[call-arg]
-                maps[number, source] + ((image * height + i) * width + left) * pixel,
-                maps[number, target] + ((other * height + i) * width + left) * pixel,
-                (right - left) * channels,
-            )
+        for k in range(windows.shape[1]):
+            top, left = windows[level, k, 0] // STEP * STEP, windows[level, k, 1] // STEP * STEP
+            bottom = min(height, (windows[level, k, 2] + STEP - 1) // STEP * STEP)
+            right = min(width, (windows[level, k, 3] + STEP - 1) // STEP * STEP)
+            for i in range(top, bottom):
+                copy_numbers(  # type: ignore[call-arg]
+                    maps[number, source] + ((image * height + i) * width + left) * pixel,
+                    maps[number, target] + ((other * height + i) * width + left) * pixel,
+                    (right - left) * channels,
+                )
 
 
 @njit(**OPTIONS)
@@ -37,16 +38,16 @@ def keep_windows(maps, rows, chosen, windows, height, width):  # type: ignore[no
     """Let the windows of the rows that are `chosen` (R,) bool stay, and restore all others.
 
     A row of `maps` (M, 4) int64 is where the map of all rows lies, where that of all images does, its channels, and the level
-    of `windows` (R, L, 4) int64 that a change reaches in it. `rows` (R,) int64 says which image a row is a change of. At
-    most one row of an image is chosen; its window is copied into the image, and into the image's other rows.
+    of `windows` (R, L, K, 4) int64 that a change reaches in it. `rows` (R,) int64 says which image a row is a change of. At
+    most one row of an image is chosen; its windows are copied into the image, and into the image's other rows.
     """
     for row in prange(len(rows)):
         if chosen[row]:
-            copy_window(maps, 0, 1, row, rows[row], windows[row], height, width)
+            copy_windows(maps, 0, 1, row, rows[row], windows[row], height, width)
     for row in prange(len(rows)):
         if chosen[row]:
             continue
-        copy_window(maps, 1, 0, rows[row], row, windows[row], height, width)
+        copy_windows(maps, 1, 0, rows[row], row, windows[row], height, width)
         for other in range(len(rows)):
             if chosen[other] and rows[other] == rows[row]:
-                copy_window(maps, 1, 0, rows[row], row, windows[other], height, width)
+                copy_windows(maps, 1, 0, rows[row], row, windows[other], height, width)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyautoattack.fab_projections import projection_l1, projection_l2, projection_linf
 from scipy.optimize import LinearConstraint, linprog, minimize
 
-from ops.attack.planes import move_to_plane
+from ops.attack.planes import FEW, move_to_plane
 
 NORMS = ("linf", "l2", "l1")
 PEERS = {"linf": projection_linf, "l2": projection_l2, "l1": projection_l1}
@@ -93,3 +93,15 @@ def test_images_keep_their_shape(norm):
     flat = move_to_plane(x, normal, gain, norm)
     shaped = move_to_plane(x.view(6, 3, 4, 4), normal.view(6, 3, 4, 4), gain, norm)
     assert torch.equal(shaped.flatten(1), flat)
+
+
+def test_without_sorting_all_entries_the_way_in_l1_is_the_same(monkeypatch):
+    """Of some images few entries move, of others more than are looked at first, and of some no point is on the plane."""
+    x, normal, gain = draw(9, 60, 96)
+    most = (normal.abs() * torch.where((normal > 0) == (gain > 0)[:, None], 1 - x, x)).sum(dim=1)
+    gain = gain.sign() * most * torch.linspace(0.01, 1.2, 60)
+    found = move_to_plane(x, normal, gain, "l1")
+    moved = (found != 0).sum(dim=1)
+    assert moved.min() < 96 // FEW < moved.max()
+    monkeypatch.setattr("ops.attack.planes.FEW", 97)
+    assert torch.equal(found, move_to_plane(x, normal, gain, "l1"))

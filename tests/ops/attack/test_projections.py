@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from ops.attack.projections import norm_of, project
+from ops.attack.projections import ascent_direction, norm_of, project
 from ops.attack.threat import Threat
 
 THREATS = [Threat(norm="linf", eps=8 / 255), Threat(norm="l2", eps=0.5), Threat(norm="l1", eps=3)]
@@ -135,6 +135,28 @@ def test_l1_projection_is_the_public_codes():
         x = centre + scale * noise(4, centre)
         theirs = x + L1_projection(centre, x - centre, 3.0)
         torch.testing.assert_close(project(x, centre, THREATS[2]), theirs, rtol=0, atol=2e-5)
+
+
+def test_sparse_points_are_projected_in_l1_and_sparse_steps_taken_as_if_all_was_sorted(monkeypatch):
+    """Alone, together, and beside a dense one, which has all entries sorted."""
+    centre, share = images(7, 12), torch.linspace(0.02, 0.2, 12)
+    x = centre + noise(8, centre) * 3 * (noise(9, centre).abs() > 1.7)
+    assert (norm_of(x - centre, THREATS[2]) > 3).all()
+
+    def outcomes(x, centre, share):
+        return project(x, centre, THREATS[2]), ascent_direction(x - centre, THREATS[2], share=share)
+
+    sorts, sort = [], torch.Tensor.sort
+    monkeypatch.setattr(torch.Tensor, "sort", lambda *given, **named: (sorts.append(1), sort(*given, **named))[1])
+    whole = outcomes(x, centre, share)
+    assert not sorts
+    alone = [outcomes(x[i : i + 1], centre[i : i + 1], share[i : i + 1]) for i in range(12)]
+    dense = torch.cat([x, centre[:1] + noise(6, centre[:1])])
+    beside = outcomes(dense, torch.cat([centre, centre[:1]]), torch.cat([share, torch.ones(1)]))
+    assert len(sorts) == 2
+    for n in range(2):
+        assert torch.equal(torch.cat([each[n] for each in alone]), whole[n])
+        assert torch.equal(beside[n][:-1], whole[n])
 
 
 @pytest.mark.parametrize("threat", THREATS, ids=str)

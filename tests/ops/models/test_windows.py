@@ -26,10 +26,11 @@ NETWORKS = {
     name=st.sampled_from(sorted(NETWORKS)),
     height=st.integers(12, 24),
     width=st.integers(12, 24),
+    squares=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
-def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, seed):
-    """Squares of any place and side, several to an image, some of them kept, some images leaving."""
+def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, squares, seed):
+    """Squares of any place and side, together or one by one in an image, some of them kept, some images leaving."""
     height, width = (side - side % NETWORKS[name].stem_stride for side in (height, width))
     model, rng = network(NETWORKS[name]), torch.Generator().manual_seed(seed)
     x = photographs(9, height, width, seed)
@@ -39,12 +40,13 @@ def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, see
     known.spread(rows)
     for number in range(6):
         side = int(torch.randint(1, min(height, width) // 2 + 1, (), generator=rng))
-        top = torch.randint(0, height - side + 1, (len(rows),), generator=rng)
-        left = torch.randint(0, width - side + 1, (len(rows),), generator=rng)
+        top = torch.randint(0, height - side + 1, (len(rows), squares), generator=rng)
+        left = torch.randint(0, width - side + 1, (len(rows), squares), generator=rng)
         proposal = x[rows]
-        for row in range(len(rows)):
-            part = proposal[row, :, top[row] : top[row] + side, left[row] : left[row] + side]
-            part.copy_(torch.rand(part.shape, generator=rng))
+        for row, (down, across) in enumerate(zip(top, left, strict=True)):
+            for i, j in zip(down, across, strict=True):
+                part = proposal[row, :, i : i + side, j : j + side]
+                part.copy_(torch.rand(part.shape, generator=rng))
         expected = model(proposal)
         with known.changed(top, left, side):
             torch.testing.assert_close(model(proposal), expected, rtol=0, atol=2e-6 * float(expected.abs().max()))
@@ -64,7 +66,8 @@ def test_a_search_gets_the_answers_of_the_whole_network(name, height, width, see
 @torch.no_grad()
 def test_answers_do_not_depend_on_the_batch():
     model, x, proposal = network(NETWORKS["wide"]), photographs(12, 16, 16, 0), photographs(12, 16, 16, 1)
-    top, left, answers = torch.arange(12), torch.arange(12).flip(0), []
+    top, answers = torch.tensor([[n, 11 - n] for n in range(12)]), []
+    left = top.flip(0)
     for some in (slice(0, 12), slice(4, 12)):
         known = remember(model, x[some], 4)
         assert known is not None
@@ -79,7 +82,7 @@ def test_answers_do_not_depend_on_the_batch():
 
 @torch.no_grad()
 def test_only_what_a_square_reaches_is_computed(monkeypatch):
-    """One pixel reaches 3 pixels after the stem and 5, 7, ... after each convolution: counted by brute force."""
+    """Two pixels reach 3 pixels each after the stem and 5, 7, ... after each convolution: counted by brute force."""
     model, side = network(NETWORKS["preact"]), 32
     x = photographs(1, side, side, 0)
     known, asked, convolve = remember(model, x, 1), [], windows.winograd.convolve_tiles
@@ -90,15 +93,20 @@ def test_only_what_a_square_reaches_is_computed(monkeypatch):
         convolve(*given, then=then)
 
     monkeypatch.setattr(windows.winograd, "convolve_tiles", recorded)
-    with known.changed(torch.tensor([13]), torch.tensor([31]), 1):
+    with known.changed(torch.tensor([[13, 4]]), torch.tensor([[31, 9]]), 1):
         model(x)
     changed = torch.zeros(1, 1, side, side)
-    changed[0, 0, 13, 31] = 1
+    changed[0, 0, [13, 4], [31, 9]] = 1
     expected = []
     for _ in range(5):
         changed = (F.conv2d(changed, torch.ones(1, 1, 3, 3), padding=1) > 0).float()
         expected.append(set(F.max_pool2d(changed, 4).flatten().nonzero().flatten().tolist()))
     assert asked[:4] == expected[1:]
+
+
+def test_of_more_squares_smaller_ones_are_remembered():
+    model, x = network(NETWORKS["preact"]), photographs(8, 16, 16, 0)
+    assert [remember(model, x, side, squares=2) is not None for side in (4, 5)] == [True, False]
 
 
 def test_maps_stop_where_memory_ends(monkeypatch):
