@@ -7,13 +7,14 @@ Parts: `attacks` (each attack on its own), `agreement`, `speed` and `depth` (who
 too), all on photographs: they need a zip with the JPEG class folders of CIFAR-10; and `networks` (the speed on networks of the
 literature's size). --json and --quick attack the robust network of the lineage (needs `make demo` first). What is measured is
 kept in `.amalgam/studies/autoattack`, so that a stopped run goes on; `docs/results/evaluation.*` is written from all that is
-there.
+there, and of other processors and parts says what it said before.
 """
 
 import argparse
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ops.runtime import prepare_threads
@@ -22,9 +23,11 @@ prepare_threads()
 
 from benchmarks import autoattack_agreement, autoattack_attacks, autoattack_networks  # noqa: E402
 from benchmarks.autoattack_agreement import AGREEMENT, AGREEMENT_L1, AGREEMENT_L2, DEPTH, SPEED, SPEED_L1, SPEED_L2  # noqa: E402
-from benchmarks.autoattack_page import summary, write  # noqa: E402
+from benchmarks.autoattack_page import Found, summary, write  # noqa: E402
+from benchmarks.results import RESULTS  # noqa: E402
 from ops.attack.attacks import Attack, published  # noqa: E402
 from ops.errors import AmalgamError  # noqa: E402
+from ops.files import read_json  # noqa: E402
 from ops.runtime import configure_torch  # noqa: E402
 
 QUESTIONS = (AGREEMENT, AGREEMENT_L2, AGREEMENT_L1, SPEED, SPEED_L2, SPEED_L1, DEPTH)
@@ -58,12 +61,9 @@ def main() -> None:
             measure(chosen)
         except AmalgamError as error:
             raise SystemExit(str(error)) from None
-    write(
-        COMMAND,
-        autoattack_attacks.outcomes(),
-        {part: autoattack_agreement.outcomes(question) for part, question in ENSEMBLES.items()},
-        autoattack_networks.kept(),
-    )
+    measured = {part: autoattack_agreement.outcomes(question) for part, question in ENSEMBLES.items()}
+    measured |= {"attacks": autoattack_attacks.outcomes(), "networks": autoattack_networks.kept()}
+    write(COMMAND, with_published(measured))
 
 
 def measure(chosen: argparse.Namespace) -> None:
@@ -75,6 +75,19 @@ def measure(chosen: argparse.Namespace) -> None:
     for part, question in ENSEMBLES.items():
         if part in chosen.parts:
             autoattack_agreement.measure(question, chosen.cifar10, chosen.photographs or question.images)
+
+
+def with_published(measured: Mapping[str, Found]) -> dict[str, Found]:
+    """Return what is measured, by part, processor and network, and what the page says of others already."""
+    path = RESULTS / "evaluation.json"
+    before = read_json(path)["found"] if path.exists() else {}
+    every: dict[str, Found] = {}
+    for part, found in measured.items():
+        told = before.get(part, {})
+        every[part] = {
+            processor: {**told.get(processor, {}), **found.get(processor, {})} for processor in sorted({*told, *found})
+        }
+    return every
 
 
 def robust(count: int, quick: bool) -> autoattack_attacks.Outcome:

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
-from torch.backends.cpu import get_cpu_capability
 
 from benchmarks import study_data
 from benchmarks.autoattack_sides import HOME, SIDES, Rounded, ask_reference, contiguous
 from benchmarks.generator_training import Bar
+from benchmarks.machine import machine
 from benchmarks.study_folders import once, revision_of
 from ops.attack.threat import Norm, Threat
 from ops.data.loading import ImageSet, open_images
@@ -149,7 +149,7 @@ def measure(question: Question, archive: Path | None, wanted: int) -> None:
             with suppress(Timeout), FileLock(path.with_suffix(".lock"), blocking=False):
                 if not path.exists():  # the process that had the lock may just have finished
                     found = judge(models[name], portion, threat, question.clock)
-                    write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
+                    write_json(path, {**found, **machine(), "revision": git_commit()})
                     print(f"{name}, {threat}, images from {first} on: {_said(found)}", flush=True)
 
 
@@ -180,18 +180,19 @@ def judge(
     return found
 
 
-def outcomes(question: Question) -> dict[str, dict[str, Any]]:
-    """Return what is kept of each model: images (N,) that are right and robust on each side, seconds, revisions."""
-    found = {}
+def outcomes(question: Question) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what is kept, by processor and model: images (N,) that are right and robust on each side, seconds, revisions."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, threat in question.threats.items():
-        portions = [read_json(path) for path in sorted((HOME / question.part).glob(f"{name}-*.json"))]
-        if portions:
-            found[name] = {
+        kept = [read_json(path) for path in sorted((HOME / question.part).glob(f"{name}-*.json"))]
+        for processor in sorted({portion["processor"] for portion in kept}):
+            portions = [portion for portion in kept if portion["processor"] == processor]
+            found.setdefault(processor, {})[name] = {
                 "threat": str(threat),
                 "clean": np.concatenate([p["clean"] for p in portions]),
                 **{side: np.concatenate([p[side]["robust"] for p in portions]) for side in SIDES},
                 "seconds": {side: sum(p[side]["seconds"] for p in portions) for side in SIDES},
-                "instructions": sorted({p["instructions"] for p in portions}),
+                "threads": sorted({p["threads"] for p in portions}),
                 "revisions": sorted({p["revision"][:12] for p in portions}),
                 "trained": revision_of(question.model("undefended" if name == "masked" else name)),
             }

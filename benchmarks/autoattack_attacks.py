@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
-from torch.backends.cpu import get_cpu_capability
 
 from benchmarks.autoattack_agreement import AGREEMENT, PAIRS, SPLIT, photographs, trained_models
 from benchmarks.autoattack_sides import HOME, SIDES, ask_reference, contiguous
+from benchmarks.machine import machine
 from ops.attack.attacks import Attack, published
 from ops.attack.projections import norm_of
 from ops.attack.run import run_attack, verify_adversarial
@@ -61,7 +61,7 @@ def measure(archive: Path | None) -> None:
                     found = compare(
                         name, model, *right(model, x, y), attacks_in(threat.norm), threat, time.process_time
                     )
-                    write_json(path, {**found, "instructions": get_cpu_capability(), "revision": git_commit()})
+                    write_json(path, {**found, **machine(), "revision": git_commit()})
 
 
 def kept(name: str, threat: Threat) -> Path:
@@ -69,13 +69,14 @@ def kept(name: str, threat: Threat) -> Path:
     return HOME / "attacks" / f"{name}-{threat.norm}.json"
 
 
-def outcomes() -> dict[str, dict[str, Outcome]]:
-    """Return what is kept, by network and threat."""
-    found: dict[str, dict[str, Outcome]] = {}
+def outcomes() -> dict[str, dict[str, dict[str, Outcome]]]:
+    """Return what is kept, by processor, network and threat."""
+    found: dict[str, dict[str, dict[str, Outcome]]] = {}
     for name, threats in PAIRS.items():
-        done = {str(threat): read_json(kept(name, threat)) for threat in threats if kept(name, threat).exists()}
-        if done:
-            found[name] = done
+        for threat in threats:
+            if kept(name, threat).exists():
+                outcome = read_json(kept(name, threat))
+                found.setdefault(outcome["processor"], {}).setdefault(name, {})[str(threat)] = outcome
     return found
 
 

@@ -19,12 +19,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.backends.cpu import get_cpu_capability
 
 from benchmarks.adversarial_training import CLASSES, MODELS, SIDE
 from benchmarks.autoattack_attacks import timed
 from benchmarks.autoattack_sides import HOME, SIDES, contiguous
-from benchmarks.machine import convolution_peak, forward_flops, matmul_peak, saved_flops
+from benchmarks.machine import convolution_peak, forward_flops, machine, matmul_peak, saved_flops
 from ops.attack.attacks import Attack, published
 from ops.attack.guard import numbers_only
 from ops.attack.square import square
@@ -48,18 +47,20 @@ ROUNDS = {"small": 5, "preact-18-quarter": 3, "preact-18": 3, "wrn-28-10": 2}
 
 
 def kept() -> dict[str, dict[str, Any]]:
-    """Return what is measured, by the CPU's instruction set and the network."""
+    """Return what is measured, by processor and network."""
     found: dict[str, dict[str, Any]] = {}
-    for folder in sorted(path for path in (HOME / "networks").glob("*") if path.is_dir()):
-        files = [folder / f"{name}.json" for name in IMAGES]
-        found[folder.name] = {path.stem: read_json(path) for path in files if path.exists()}
+    for name in IMAGES:
+        path = HOME / "networks" / f"{name}.json"
+        if path.exists():
+            outcome = read_json(path)
+            found.setdefault(outcome["processor"], {})[name] = outcome
     return found
 
 
 def measure_all() -> None:
     """Measure all networks, and keep what is found."""
     for name in IMAGES:
-        path = HOME / "networks" / get_cpu_capability() / f"{name}.json"
+        path = HOME / "networks" / f"{name}.json"
         write_json(path, {**measure(name), "revision": git_commit()})
         print(f"{name}: done", flush=True)
 
@@ -156,7 +157,7 @@ def measure(name: str) -> dict[str, Any]:
         "longer": LONGER[name],
         "megaflops": flops / 1e6,
         "fewest megaflops": (flops - saved_flops(model, x.contiguous(memory_format=torch.channels_last))) / 1e6,
-        "instructions": get_cpu_capability(),
+        **machine(),
         "matmul GFLOP/s": matmul_peak(),
         "convolution GFLOP/s": convolution_peak(),
         "passes": sum(PASSES[attack.name] * budget(attack) for attack in attacks),

@@ -1,6 +1,6 @@
 """`docs/results/evaluation.*`, from what `benchmarks.autoattack` has measured."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from benchmarks.autoattack_agreement import (
     AGREEMENT_L1,
     AGREEMENT_L2,
     DEPTH,
+    PAIRS,
     SPEED,
     SPEED_L1,
     SPEED_L2,
@@ -18,7 +19,7 @@ from benchmarks.autoattack_agreement import (
     TRAIN,
     Question,
 )
-from benchmarks.autoattack_networks import STEPS
+from benchmarks.autoattack_networks import IMAGES, STEPS
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_texts import (
     ATTACKS,
@@ -40,35 +41,37 @@ from ops.evaluate.measurements import row
 
 Found = Mapping[str, Any]
 ONLY_PLUS = ("apgd-dlr", "fab")
+ORDER = (*PAIRS, *IMAGES)
+"""Of networks in the tables."""
 
 
-def write(command: str, attacks: Found, ensembles: Mapping[str, Found], networks: Mapping[str, Found]) -> None:
-    """Write docs/results/evaluation.json and its page; parts that are not measured are left out.
+def write(command: str, found: Mapping[str, Found]) -> None:
+    """Write docs/results/evaluation.json and its page, of what is `found` by part, processor and network.
 
-    `networks` is by the CPU's instruction set.
+    Parts that are not measured are left out.
     """
     rows: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
     page = PAGE
     parts = (
-        (partial(_agreement, AGREEMENT, MANY), ensembles[AGREEMENT.part]),
-        (partial(_agreement, AGREEMENT_L2, OTHERWISE), ensembles[AGREEMENT_L2.part]),
-        (partial(_agreement, AGREEMENT_L1, OTHERWISE), ensembles[AGREEMENT_L1.part]),
-        (partial(_speed, SPEED, WIDE), ensembles[SPEED.part]),
-        (partial(_speed, SPEED_L2, WIDE_OTHERWISE), ensembles[SPEED_L2.part]),
-        (partial(_speed, SPEED_L1, WIDE_OTHERWISE), ensembles[SPEED_L1.part]),
-        (partial(_speed, DEPTH, DEEP), ensembles[DEPTH.part]),
-        (_networks, networks),
-        (_attacks, attacks),
+        (partial(_agreement, AGREEMENT, MANY), AGREEMENT.part),
+        (partial(_agreement, AGREEMENT_L2, OTHERWISE), AGREEMENT_L2.part),
+        (partial(_agreement, AGREEMENT_L1, OTHERWISE), AGREEMENT_L1.part),
+        (partial(_speed, SPEED, WIDE), SPEED.part),
+        (partial(_speed, SPEED_L2, WIDE_OTHERWISE), SPEED_L2.part),
+        (partial(_speed, SPEED_L1, WIDE_OTHERWISE), SPEED_L1.part),
+        (partial(_speed, DEPTH, DEEP), DEPTH.part),
+        (_networks, "networks"),
+        (_attacks, "attacks"),
     )
-    for make, found in parts:
-        if found:
-            text, more, judged = make(found)
+    for make, part in parts:
+        if found.get(part):
+            text, more, judged = make(found[part])
             lines = "\n".join(f"- {v['claim']}: {HOLDS[v['holds']]} ({v['said']})." for v in judged)
             page += f"\n{text}\n\n{lines}\n"
             rows, verdicts = rows + more, verdicts + judged
-    found = {"attacks": attacks, "networks": networks, **{part: _plain(each) for part, each in ensembles.items()}}
-    write_result("evaluation", command, "default", rows, verdicts, page, found=found)
+    plain = {part: each if part in ("attacks", "networks") else _plain(each) for part, each in found.items()}
+    write_result("evaluation", command, "default", rows, verdicts, page, found=plain)
 
 
 def summary(found: Found) -> dict[str, Any]:
@@ -88,14 +91,12 @@ def _agreement(question: Question, page: str, found: Found) -> tuple[str, list[d
     """Return text, rows and verdicts on the robust accuracy of many images."""
     text, rows = _ensembles(question, found, "core s")
     verdicts = []
-    for name, outcome in found.items():
+    for processor, name, outcome in _each(found):
         theirs, mine = (np.asarray(outcome[side], bool) for side in SIDES)
         gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
-        verdicts.append(close(f"{name}, photographs, {outcome['threat']}", *paired_score(gained, lost, len(mine))))
-        seconds = outcome["seconds"]
-        verdicts.append(
-            fast(f"{name}, photographs, {outcome['threat']}, narrow", seconds["reference"] / seconds["ours"])
-        )
+        what, seconds = f"{name}, photographs, {outcome['threat']}", outcome["seconds"]
+        verdicts.append(close(f"{what}, {processor}", *paired_score(gained, lost, len(mine))))
+        verdicts.append(fast(f"{what}, narrow, {processor}", seconds["reference"] / seconds["ours"]))
     return page.format(**_described(question)) + text, rows, verdicts
 
 
@@ -104,10 +105,10 @@ def _speed(question: Question, page: str, found: Found) -> tuple[str, list[dict[
     text, rows = _ensembles(question, found, "s")
     verdicts = [
         fast(
-            f"{name}, photographs, {outcome['threat']}, {question.widths[0]} to {question.widths[-1]} channels",
+            f"{name}, photographs, {outcome['threat']}, {question.widths[0]} to {question.widths[-1]} channels, {processor}",
             outcome["seconds"]["reference"] / outcome["seconds"]["ours"],
         )
-        for name, outcome in found.items()
+        for processor, name, outcome in _each(found)
     ]
     return page.format(**_described(question)) + text, rows, verdicts
 
@@ -115,17 +116,20 @@ def _speed(question: Question, page: str, found: Found) -> tuple[str, list[dict[
 def _ensembles(question: Question, found: Found, unit: str) -> tuple[str, list[dict[str, Any]]]:
     """Return a table of whole ensembles, with a line on revisions, and the measurement rows."""
     lines, rows = [], []
-    for name, outcome in found.items():
+    for processor, name, outcome in _each(found):
         clean, theirs, mine = (np.asarray(outcome[key], bool) for key in ("clean", *SIDES))
         for side, robust in zip(SIDES, (theirs, mine), strict=True):
             metric, interval = f"robust accuracy ({outcome['threat']})", wilson(int(robust.sum()), len(clean))
-            rows.append(row(f"{name} ({side})", "cifar10", "test", "all", metric, interval, len(clean)))
+            rows.append(row(f"{name} ({side}, {processor})", "cifar10", "test", "all", metric, interval, len(clean)))
         seconds = outcome["seconds"]
         cells = [f"{clean.mean():.4f}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}"]
         cells += [str((mine & ~theirs).sum()), str((theirs & ~mine).sum())]
         cells += [f"{seconds[side]:.0f}" for side in SIDES]
-        lines.append([name, outcome["threat"], len(clean), *cells, f"{seconds['reference'] / seconds['ours']:.2f}"])
+        lines.append(
+            [processor, name, outcome["threat"], len(clean), *cells, f"{seconds['reference'] / seconds['ours']:.2f}"]
+        )
     header = [
+        "processor",
         "model",
         "threat",
         "images",
@@ -136,10 +140,11 @@ def _ensembles(question: Question, found: Found, unit: str) -> tuple[str, list[d
         "only the reference",
     ]
     header += [f"reference, {unit}", f"ours, {unit}", "ratio"]
-    judged = _made(found.values())
-    if missing := [name for name in question.threats if name not in found]:
-        judged += f" Not measured: {', '.join(missing)}."
-    trained = sorted({outcome["trained"] for outcome in found.values()})
+    judged = _made(found)
+    for processor, outcomes in found.items():
+        if missing := [name for name in question.threats if name not in outcomes]:
+            judged += f" Not measured on {processor}: {', '.join(missing)}."
+    trained = sorted({outcome["trained"] for *_, outcome in _each(found)})
     return f"{table(header, lines)}{judged} Networks trained at {', '.join(trained)}.", rows
 
 
@@ -160,45 +165,47 @@ def _described(question: Question) -> dict[str, Any]:
 def _attacks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return text, rows and verdicts on single attacks."""
     rows, lines, verdicts = [], [], []
-    for name, outcomes in found.items():
-        for threat, outcome in outcomes.items():
-            sides = outcome["sides"]
-            first = [attack for attack in sides["ours"] if attack not in ONLY_PLUS]
-            for attack in [*sides["ours"], "standard"]:
-                chosen = first if attack == "standard" else [attack]
-                theirs, mine = (np.all([sides[s][a]["survived"] for a in chosen], axis=0) for s in SIDES)
-                seconds = [sum(sides[s][a]["seconds"] for a in chosen) for s in SIDES]
-                gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
-                cells = [len(mine), f"{theirs.mean():.3f}", f"{mine.mean():.3f}", gained, lost]
-                cells += [*(f"{s:.0f}" for s in seconds), f"{seconds[0] / seconds[1]:.2f}"]
-                lines.append([name, threat, attack, *cells])
-                for side, survived in zip(SIDES, (theirs, mine), strict=True):
-                    metric, interval = f"survives {attack} ({threat})", wilson(int(survived.sum()), len(survived))
-                    rows.append(row(f"{name} ({side})", "cifar10", SPLIT, "all", metric, interval, len(survived)))
-            verdicts.append(
-                close(f"{name}, {threat}, each attack on all images", *paired_score(gained, lost, len(mine)))
-            )
-    header = ["model", "threat", "attack", "images", "survive the reference", "survive ours", "only ours"]
+    every = list(_each_threat(found))
+    for processor, name, threat, outcome in every:
+        sides = outcome["sides"]
+        met = sorted(sides["ours"])
+        first = [attack for attack in met if attack not in ONLY_PLUS]
+        for attack in [*met, "standard"]:
+            chosen = first if attack == "standard" else [attack]
+            theirs, mine = (np.all([sides[s][a]["survived"] for a in chosen], axis=0) for s in SIDES)
+            seconds = [sum(sides[s][a]["seconds"] for a in chosen) for s in SIDES]
+            gained, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+            cells = [len(mine), f"{theirs.mean():.3f}", f"{mine.mean():.3f}", gained, lost]
+            cells += [*(f"{s:.0f}" for s in seconds), f"{seconds[0] / seconds[1]:.2f}"]
+            lines.append([processor, name, threat, attack, *cells])
+            for side, survived in zip(SIDES, (theirs, mine), strict=True):
+                metric, interval = f"survives {attack} ({threat})", wilson(int(survived.sum()), len(survived))
+                model = f"{name} ({side}, {processor})"
+                rows.append(row(model, "cifar10", SPLIT, "all", metric, interval, len(survived)))
+        what = f"{name}, {threat}, each attack on all images, {processor}"
+        verdicts.append(close(what, *paired_score(gained, lost, len(mine))))
+    header = ["processor", "model", "threat", "attack", "images", "survive the reference", "survive ours", "only ours"]
     header += ["only the reference", "reference, core s", "ours, core s", "ratio"]
-    every = [(name, threat, outcome) for name, outcomes in found.items() for threat, outcome in outcomes.items()]
-    signs = [f"- {name}, {threat}: {', '.join(outcome['signs']) or 'none'}." for name, threat, outcome in every]
+    signs = [f"- {name}, {threat}: {', '.join(outcome['signs']) or 'none'}." for _, name, threat, outcome in every]
     left = [
         f"- {name}, {threat}, {attack}: {each['outside']} images."
-        for name, threat, outcome in every
+        for _, name, threat, outcome in every
         for attack, each in outcome["sides"]["reference"].items()
         if each.get("outside")
     ]
     told = f"{OUTSIDE}{chr(10).join(left)}\n\n" if left else ""
-    measured = _made(outcome for *_, outcome in every)
-    return f"{ATTACKS}{table(header, lines)}{measured}\n\n{told}{SIGNS}" + "\n".join(signs), rows, verdicts
+    by_processor: dict[str, dict[str, Found]] = {processor: {} for processor in found}
+    for processor, name, threat, outcome in every:
+        by_processor[processor][f"{name}, {threat}"] = outcome
+    return f"{ATTACKS}{table(header, lines)}{_made(by_processor)}\n\n{told}{SIGNS}" + "\n".join(signs), rows, verdicts
 
 
 def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return text, rows and verdicts on networks of the literature's size, CPU by CPU."""
+    """Return text, rows and verdicts on networks of the literature's size, one processor after the other."""
     texts, rows, verdicts = [], [], []
-    for instructions, outcomes in found.items():
+    for processor, outcomes in found.items():
         lines = []
-        for name, outcome in outcomes.items():
+        for _, name, outcome in _each({processor: outcomes}):
             low, high = outcome["ratio of a round"]
             whole, seconds = outcome["whole"], outcome["seconds"]
             single = [f"{each['reference'] / each['ours']:.2f}" for each in seconds.values()]
@@ -208,16 +215,16 @@ def _networks(found: Found) -> tuple[str, list[dict[str, Any]], list[dict[str, A
             cells += [reached_by_reference(outcome), at_the_floor(outcome), with_bfloat16(outcome)]
             lines.append([name, *cells])
             rows.append(
-                {"model": f"{name} ({instructions})", "dataset": "random pixels", "split": "test", "group": "all"}
+                {"model": f"{name} ({processor})", "dataset": "random pixels", "split": "test", "group": "all"}
                 | {"metric": "speed ratio", "value": outcome["ratio"], "low": low, "high": high}
                 | {"n": outcome["rounds"], "seed": 0}
             )
-            verdicts.append(fast(f"{name}, {instructions}", outcome["ratio"], low, high))
+            verdicts.append(fast(f"{name}, {processor}", outcome["ratio"], low, high))
         attacks = [f"{attack}, ratio" for attack in STEPS]
         header = ["network", "MFLOP", "steps, times", *attacks, "reference, s an image", "ours, s an image"]
         header += ["ratio (of single rounds; rounds)", "reference, share of the peak"]
         header += ["ratio at the floor", "ratio with bfloat16, at best"]
-        texts.append(table(header, lines) + _made(outcomes.values()))
+        texts.append(table(header, lines) + _made({processor: outcomes}))
     return NETWORKS + "\n\n".join(texts), rows, verdicts
 
 
@@ -250,19 +257,39 @@ def _seconds(side: Found) -> float:
     return float(sum(outcome["seconds"] for outcome in side.values()))
 
 
-def _made(measured: Iterable[Found]) -> str:
-    """Return at which revisions, and on which CPUs, a part was measured."""
-    measured = list(measured)
-    revisions = sorted(
-        {revision[:12] for each in measured for revision in each.get("revisions", [each.get("revision")])}
+def _each(found: Found) -> Iterator[tuple[str, str, Any]]:
+    """Yield each processor, model and what is found, models in their order: JSON has another."""
+    return (
+        (processor, name, outcomes[name]) for processor, outcomes in found.items() for name in ORDER if name in outcomes
     )
-    sets = sorted({name for each in measured for name in np.atleast_1d(each["instructions"]).tolist()})
-    return f"\n\nMeasured at revision {', '.join(revisions)} on a CPU with {', '.join(sets)}."
 
 
-def _plain(agreement: Found) -> dict[str, Any]:
+def _each_threat(found: Found) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield each processor, model, threat and what single attacks found, in the order of `PAIRS`."""
+    for processor, name, outcomes in _each(found):
+        for threat in map(str, PAIRS[name]):
+            if threat in outcomes:
+                yield processor, name, threat, outcomes[threat]
+
+
+def _made(found: Found) -> str:
+    """Return at which revisions, on which processors and by how many threads a part was measured."""
+    told = []
+    for processor, outcomes in found.items():
+        every = list(outcomes.values())
+        revisions = {name[:12] for each in every for name in each.get("revisions", [each.get("revision")])}
+        threads = {n for each in every for n in np.atleast_1d(each["threads"]).tolist()}
+        by = f"{', '.join(map(str, sorted(threads)))} thread{'s' * (threads != {1})}"
+        told.append(f"at revision {', '.join(sorted(revisions))} by {by} of {processor}")
+    return f"\n\nMeasured {'; '.join(told)}."
+
+
+def _plain(found: Found) -> dict[str, Any]:
     """Return the outcomes without arrays."""
     return {
-        name: {k: np.asarray(v, int).tolist() if k in ("clean", *SIDES) else v for k, v in outcome.items()}
-        for name, outcome in agreement.items()
+        processor: {
+            name: {k: np.asarray(v, int).tolist() if k in ("clean", *SIDES) else v for k, v in outcome.items()}
+            for name, outcome in outcomes.items()
+        }
+        for processor, outcomes in found.items()
     }

@@ -12,8 +12,9 @@ MANY = """## Robust accuracy on photographs
 CIFAR-10, networks with {widths} channels trained on {train} images for {epochs} epochs: without an attack (undefended), by
 TRADES-{steps} (robust), and the undefended one behind a rounding of its input, which has no gradient (masked). Both sides get
 the first test images of a random order, in portions of {portion}: the reference as `AutoAttack(version="standard")`, the
-evaluation with `attacks: standard`. Seconds are those of the cores, since other programs may have run meanwhile. Intervals
-are score intervals for paired proportions (Tango 1998).
+evaluation with `attacks: standard`. Seconds are those of the cores, since other programs may have run meanwhile: with few
+threads they are fewer, for threads that wait for each other count too. Intervals are score intervals for paired proportions
+(Tango 1998).
 
 """
 OTHERWISE = """## Robust accuracy on photographs, {norm}

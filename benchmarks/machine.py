@@ -1,9 +1,14 @@
 """What this machine can do at best, and what a network asks of it."""
 
+import platform
 import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.backends.cpu import get_cpu_capability
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,6 +17,20 @@ from ops.models.build import build_classifier
 from ops.models.config import Architecture
 from ops.models.resnet import Conv
 from ops.models.schemes import multiplications
+
+
+def machine() -> dict[str, Any]:
+    """Return what seconds depend on: the processor with the vector instructions that torch uses, and torch's threads."""
+    return {"processor": f"{_processor()}, {get_cpu_capability()}", "threads": torch.get_num_threads()}
+
+
+def _processor() -> str:
+    """Return the processor's name, if the system tells; else its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def matmul_peak(side: int = 2048, times: int = 5) -> float:

@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from torch import nn
 
+from benchmarks import autoattack, results
+from benchmarks.autoattack import with_published
 from benchmarks.autoattack_agreement import judge
 from benchmarks.autoattack_attacks import _black_box_sign
 from benchmarks.autoattack_networks import PASSES, budget, scaled
-from benchmarks.autoattack_page import at_the_floor, reached_by_reference, with_bfloat16
+from benchmarks.autoattack_page import at_the_floor, reached_by_reference, with_bfloat16, write
 from benchmarks.autoattack_sides import SIDES
 from benchmarks.autoattack_verdicts import Z, fast, paired_score
-from benchmarks.machine import forward_flops, saved_flops
+from benchmarks.machine import forward_flops, machine, saved_flops
+from benchmarks.results import RESULTS
 from ops.attack.attacks import published
 from ops.attack.threat import Threat
 from ops.data.loading import ImageSet
+from ops.files import read_json, write_json
 from ops.models.build import build_classifier
 from ops.models.config import Architecture
 
@@ -133,3 +137,30 @@ def test_the_black_box_sign_is_of_images_that_all_other_attacks_left():
 )
 def test_a_speed_holds_where_it_does_in_every_round(rounds, holds):
     assert fast("some network", 3.0, *rounds)["holds"] is holds
+
+
+def test_the_page_is_written_from_what_is_published_with_it(tmp_path, monkeypatch):
+    """All tables, those of networks and single attacks too; only the last line, with the revision, may differ."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    published = read_json(RESULTS / "evaluation.json")
+    write(published["command"], with_published({part: {} for part in published["found"]}))
+    assert read_json(tmp_path / "evaluation.json")["found"] == published["found"]
+    page, theirs = ((folder / "evaluation.md").read_text().splitlines() for folder in (tmp_path, RESULTS))
+    assert page[:-1] == theirs[:-1]
+
+
+def test_a_measurement_replaces_only_what_was_said_of_its_network_on_its_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr(autoattack, "RESULTS", tmp_path)
+    assert with_published({"speed": {"new": {"robust": 1}}}) == {"speed": {"new": {"robust": 1}}}
+    told = {"speed": {"new": {"robust": 2, "masked": 3}, "old": {"robust": 4}}, "depth": {"old": {"robust": 5}}}
+    write_json(tmp_path / "evaluation.json", {"found": told})
+    expected = {"new": {"robust": 1, "masked": 3}, "old": {"robust": 4}}
+    assert with_published({"speed": {"new": {"robust": 1}}, "depth": {}}) == {**told, "speed": expected}
+
+
+def test_the_machine_is_named():
+    found = machine()
+    assert found["threads"] == torch.get_num_threads()
+    name, _, instructions = found["processor"].rpartition(", ")
+    assert name
+    assert instructions == torch.backends.cpu.get_cpu_capability()
