@@ -35,7 +35,8 @@ hour.
 WIDE_OTHERWISE = """## Speed on photographs, {norm}
 
 Two of these networks, on the same images, under threats of another norm. Square moves the perturbation between two squares
-there, and all of the network is computed for each of its queries.
+there. In L2 the first layers are computed only where these reach; in L1 the projection changes other pixels, too, so that all
+of the network is computed for each query.
 
 """
 DEEP = """## Speed on photographs, PreAct-ResNet-18
