@@ -14,17 +14,21 @@ LINES = 16
 """To have brought into the cache at once: a CPU that waits for many forgets more."""
 
 
+def append_prefetch(b: ir.IRBuilder, number: ir.Value) -> None:
+    """Append that the CPU brings what the pointer `number` points to into its cache, without waiting for it."""
+    count, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, count, count, count])
+    function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
+    b.call(function, [b.bitcast(number, byte), count(0), count(3), count(1)])
+
+
 @intrinsic
 def prefetch(_, memory, at):  # type: ignore[no-untyped-def]
     """Have the CPU bring what lies at number `at` of `memory` into its cache, without waiting for it."""
     signature = types.void(memory, types.intp)
 
     def generate(context: Any, b: ir.IRBuilder, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
-        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-        data = context.make_array(sig.args[0])(context, b, values[0]).data
-        b.call(function, [b.bitcast(b.gep(data, [values[1]]), byte), number(0), number(3), number(1)])
+        append_prefetch(b, b.gep(context.make_array(sig.args[0])(context, b, values[0]).data, [values[1]]))
         return context.get_dummy_value()
 
     return signature, generate

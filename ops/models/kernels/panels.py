@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ops.models.kernels.ahead import append_prefetch
 from ops.models.kernels.vectors import LANES, NUMBER, PLACE, fused
 from ops.models.schemes import STEP
 
@@ -23,6 +24,9 @@ WIDTHS = (1, 2)
 """Vectors of outputs."""
 LINES = 2 if LANES == 16 else 1
 """Of pixels in a panel of `pixel_panel`: with two vectors of outputs, what the registers hold."""
+AHEAD = 1024
+"""Numbers of a kernel between what is multiplied and what is brought into the cache: kernels that only the cache of all cores
+holds would come too late. Beyond a kernel's end nothing is read: the CPU ignores what it cannot bring."""
 VECTOR = ir.VectorType(NUMBER, LANES)
 
 
@@ -54,6 +58,8 @@ def _panel(
             number = b.gep(here, [channel.index])
             tap = b.gep(taps, [b.mul(channel.index, PLACE(width * LANES))])
             weights = [_load(b, tap, vector * LANES) for vector in range(width)]
+            for vector in range(width):
+                append_prefetch(b, b.gep(tap, [PLACE(AHEAD + vector * LANES)]))
             for place, totals in zip(places, sums, strict=True):
                 every = _everywhere(b, b.load(b.gep(number, [place])))
                 for weight, total in zip(weights, totals, strict=True):
