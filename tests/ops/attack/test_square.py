@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyautoattack.square import SquareAttack
 
-from ops.attack.projections import norm_of
+from ops.attack.projections import norm_of, project
 from ops.attack.square import square
 from ops.attack.square_patches import Draws, chequerboard, corners, side_of_square, twin_peaks
 from ops.attack.square_proposals import propose
@@ -69,33 +69,49 @@ def test_it_is_as_strong_as_the_public_code(threat):
 
 
 @settings(max_examples=60, deadline=None)
-@given(side=st.sampled_from([3, 5, 7, 9]), share=st.sampled_from([0.3, 1, 1.001]), seed=st.integers(0, 9999))
-def test_a_proposal_in_l2_is_that_of_the_whole_image(side, share, seed):
-    """Algorithm 3 as it is written, on all pixels, stretched to the length eps and clipped. Other pixels stay as they were."""
-    rng, eps, rows = torch.Generator().manual_seed(seed), 0.5, torch.tensor([1, 0, 1, 2])
+@given(
+    norm=st.sampled_from(["l2", "l1"]),
+    side=st.sampled_from([3, 5, 7, 9]),
+    share=st.sampled_from([0.3, 1, 1.001]),
+    seed=st.integers(0, 9999),
+)
+def test_a_proposal_is_that_of_the_whole_image(norm, side, share, seed):
+    """Algorithm 3 as it is written, on all pixels: stretched to eps and clipped (L2), or projected (L1, the public code)."""
+    order, eps = {"l2": (2, 0.5), "l1": (1, 8.0)}[norm]
+    threat, rng, rows = Threat(norm=norm, eps=eps), torch.Generator().manual_seed(seed), torch.tensor([1, 0, 1, 2])
     centre, uniform = torch.rand(3, 3, 12, 14, generator=rng), torch.rand(4, 8, generator=rng)
     delta = torch.randn(3, 3, 12, 14, generator=rng)
-    start = (centre + delta * (share * eps / delta.flatten(1).norm(dim=1)[:, None, None, None])).clamp(0, 1)
-    proposal, at = propose(start, centre, rows, uniform, side, Threat(norm="l2", eps=eps))
-    assert at.side == side
+    start = (centre + delta * (share * eps / norm_of(delta, threat)[:, None, None, None])).clamp(0, 1)
+    proposal, at = propose(start, centre, rows, uniform, side, threat)
+    places = [torch.stack(corners(each, 12, 14, side), dim=1) for each in (uniform[:, :2], uniform[:, 2:4])]
     for n, row in enumerate(rows):
         first, second = (torch.zeros(12, 14, dtype=torch.bool) for _ in range(2))
-        for mask, i, j in zip((first, second), at.top[n], at.left[n], strict=True):
+        for mask, corner in zip((first, second), places, strict=True):
+            i, j = corner[n]
             mask[i : i + side, j : j + side] = True
-        assert torch.equal(proposal[n][:, ~(first | second)], start[row][:, ~(first | second)])
         before = (start[row] - centre[row]).double()
-        eta = twin_peaks(side, "l2").double()
+        whole = float(before.flatten().norm(order))
+        eta = twin_peaks(side, norm).double()
         pattern = (eta if uniform[n, 4] < 0.5 else eta.T) * torch.where(uniform[n, 5:] < 0.5, -1, 1)[:, None, None]
         old = before[:, first].reshape(3, side, side)
-        bent = pattern + old / old.flatten(1).norm(dim=1)[:, None, None]
-        kept = before[:, first | second].norm(dim=1)
-        length = ((eps**2 - float(before.norm()) ** 2) / 3 + kept**2).clamp_min(0).sqrt()
+        bent = pattern + old / old.flatten(1).norm(order, dim=1)[:, None, None]
+        kept = before[:, first | second].norm(order, dim=1)
+        if norm == "l2":
+            length = (max(eps**2 - whole**2, 0) / 3 + kept**2).sqrt()
+        else:
+            length = 3 * (max(eps - whole, 0) / 3 + kept)
         after = before.masked_fill(second, 0)
-        after[:, first] = (bent / bent.flatten(1).norm(dim=1)[:, None, None] * length[:, None, None]).flatten(1)
-        expected = (centre[row] + after * eps / after.norm()).clamp(0, 1)
-        if float(before.norm()) <= eps:
-            torch.testing.assert_close(proposal[n].double(), expected, rtol=0, atol=1e-6)
-        assert (proposal[n] - centre[row]).norm() <= max(eps, before.norm()) * (1 + 1e-6), "rounding does not add up"
+        after[:, first] = (bent / bent.flatten(1).norm(order, dim=1)[:, None, None] * length[:, None, None]).flatten(1)
+        if norm == "l1":
+            expected = project((centre[row] + after)[None], centre[row].double()[None], threat)[0]
+        else:
+            expected = (centre[row] + after * eps / after.norm()).clamp(0, 1)
+            assert at.side == side
+            assert torch.equal(proposal[n][:, ~(first | second)], start[row][:, ~(first | second)])
+        if whole <= eps:
+            torch.testing.assert_close(proposal[n].double(), expected, rtol=0, atol=1e-6 if norm == "l2" else 1e-5)
+        largest = max(eps, whole) if norm == "l2" else eps
+        assert (proposal[n] - centre[row]).flatten().norm(order) <= largest * (1 + 1e-5), "rounding does not add up"
 
 
 @pytest.mark.parametrize("threat", [LINF, L2, L1], ids=str)
