@@ -12,8 +12,6 @@ process and one thread each, in turns; images per second are medians over rounds
 import argparse
 import json
 import random
-import statistics
-import time
 from collections.abc import Callable
 
 from ops.runtime import prepare_threads
@@ -24,6 +22,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
+from benchmarks.layers import median_milliseconds  # noqa: E402
 from ops.train.augmentation.apply import augment  # noqa: E402
 from ops.train.augmentation.config import Augmentation, Mixing  # noqa: E402
 
@@ -58,14 +57,8 @@ def measure(rounds: int) -> dict[str, object]:
         "baseline": lambda: one_by_one(images, labels, draws),
     }
     check_same(sides)
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + WARM_UP):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            if number >= WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
-    speed = {name: BATCH / statistics.median(taken) for name, taken in seconds.items()}
+    medians = median_milliseconds(sides, rounds, WARM_UP)
+    speed = {name: 1000 * BATCH / taken for name, taken in medians.items()}
     return {
         "name": "augmentation",
         "ratio": round(speed["ours"] / speed["baseline"], 2),

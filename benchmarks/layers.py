@@ -22,14 +22,16 @@ def random_maps(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
     return [torch.randn(shape, generator=rng).contiguous(memory_format=torch.channels_last) for shape in shapes]
 
 
-def median_milliseconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return what each side takes in the median, where they take turns."""
+def median_milliseconds(
+    sides: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = WARM_UP
+) -> dict[str, float]:
+    """Return what each side takes in the median, where they take turns; `warm_up` rounds before do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + WARM_UP):
+    for number in range(rounds + warm_up):
         for name, run in sides.items():
             begun = time.perf_counter()
             run()
-            if number >= WARM_UP:
+            if number >= warm_up:
                 seconds[name].append(time.perf_counter() - begun)
     return {name: statistics.median(taken) * 1000 for name, taken in seconds.items()}
 
