@@ -278,9 +278,13 @@ def _made(found: Found) -> str:
     for processor, outcomes in found.items():
         every = list(outcomes.values())
         revisions = {name[:12] for each in every for name in each.get("revisions", [each.get("revision")])}
-        threads = {n for each in every for n in np.atleast_1d(each["threads"]).tolist()}
-        by = f"{', '.join(map(str, sorted(threads)))} thread{'s' * (threads != {1})}"
-        told.append(f"at revision {', '.join(sorted(revisions))} by {by} of {processor}")
+        threads = {n for each in every for n in np.atleast_1d(each.get("threads", [])).tolist()}
+        by = (
+            f"by {', '.join(map(str, sorted(map(int, threads))))} thread{'s' * (threads != {1})} of"
+            if threads
+            else "on"
+        )
+        told.append(f"at revision {', '.join(sorted(revisions))} {by} {processor}")
     return f"\n\nMeasured {'; '.join(told)}."
 
 
